@@ -1,0 +1,65 @@
+#include "message.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static enum ge_level speaker_level = GE_INFO;
+static int speaker_rank = -1;
+
+static _Thread_local int capturing;
+static _Thread_local char captured[GE_MESSAGE_MAX];
+
+void ge_message_init(enum ge_level level, int rank)
+{
+    speaker_level = level;
+    speaker_rank = rank;
+}
+
+void ge_message_capture(int on)
+{
+    capturing = on;
+    if (on)
+        captured[0] = '\0';
+}
+
+const char *ge_message_last(void)
+{
+    return captured;
+}
+
+static void say(enum ge_level level, const char *format, va_list arguments)
+{
+    static const char *const names[] = {"error: ", "warning: ", "", "debug: "};
+    char line[GE_MESSAGE_MAX];
+
+    vsnprintf(line, sizeof line, format, arguments);
+    if (capturing) {
+        if (level == GE_ERROR)
+            memcpy(captured, line, sizeof line);
+        return;
+    }
+    if (level > speaker_level)
+        return;
+    /* One call, so that lines of several ranks do not mix. */
+    if (speaker_rank >= 0)
+        fprintf(stderr, "gradecho[%d]: %s%s\n", speaker_rank, names[level],
+                line);
+    else
+        fprintf(stderr, "gradecho: %s%s\n", names[level], line);
+}
+
+#define GE_DEFINE_SPEAKER(name, level)                                     \
+    void name(const char *format, ...)                                     \
+    {                                                                      \
+        va_list arguments;                                                 \
+                                                                           \
+        va_start(arguments, format);                                       \
+        say(level, format, arguments);                                     \
+        va_end(arguments);                                                 \
+    }
+
+GE_DEFINE_SPEAKER(ge_error, GE_ERROR)
+GE_DEFINE_SPEAKER(ge_warn, GE_WARN)
+GE_DEFINE_SPEAKER(ge_info, GE_INFO)
+GE_DEFINE_SPEAKER(ge_debug, GE_DEBUG)

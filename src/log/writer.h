@@ -1,0 +1,60 @@
+/*
+ * writer.h - the growing log: created, appended to row by row, closed.
+ *
+ * The writer rank's main thread only. Everything of the schema exists before
+ * SWMR starts, so that readers may open the file at any time; /step is written
+ * last in each append and is the commit mark; chunks are unfiltered and each
+ * commit is one H5Fflush, so that a kill loses at most `flush_every` rows.
+ */
+#ifndef GRADECHO_LOG_WRITER_H
+#define GRADECHO_LOG_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "schema.h"
+
+typedef struct ge_log_writer ge_log_writer;
+
+struct ge_log_layer {
+    const char *name; /* UTF-8 */
+    uint64_t rows, cols;
+};
+
+struct ge_log_spec {
+    const char *path;
+    bool overwrite;      /* replace a file that exists */
+    const char *session; /* root attribute */
+    uint32_t world_size; /* root attribute: training ranks */
+    const char *config;  /* root attribute: the effective YAML */
+    uint32_t flush_every; /* rows between flushes, >= 1 */
+    struct ge_dimensions dims;
+    const struct ge_log_layer *layers; /* [dims.layers] */
+};
+
+/* Create the file with all datasets, dimension scales and attributes, and
+ * start SWMR.
+ *
+ * \param spec    borrowed for the call
+ * \param writer  written on success; release with ge_log_close()
+ * \return GRADECHO_E_EXISTS  the file exists and overwrite is not set
+ *         GRADECHO_E_HDF5, GRADECHO_E_NOMEM  nothing of ours is left behind */
+GRADECHO_MUST_CHECK gradecho_status ge_log_create(const struct ge_log_spec *spec,
+                                                  ge_log_writer **writer);
+
+/* Append one row and commit it.
+ *
+ * \param row  borrowed; row->dims equal to those of the log
+ * \return GRADECHO_E_HDF5  the row is not committed; the log stays valid up to
+ *                          the row before and the next append tries again */
+GRADECHO_MUST_CHECK gradecho_status ge_log_append(ge_log_writer *writer,
+                                                  const struct ge_row *row);
+
+/* Rows committed so far. */
+uint64_t ge_log_rows(const ge_log_writer *writer);
+
+/* Mark the log as cleanly closed and close it. Nulls *writer; accepts NULL.
+ * \return GRADECHO_E_HDF5  the last rows may not be on disk */
+gradecho_status ge_log_close(ge_log_writer **writer);
+
+#endif
