@@ -11,9 +11,9 @@
 #define GRADECHO_VERSION_PATCH 0
 
 #define GRADECHO_VERSION_TEXT_(a, b, c) #a "." #b "." #c
-#define GRADECHO_VERSION_TEXT(a, b, c)  GRADECHO_VERSION_TEXT_(a, b, c)
-#define GRADECHO_VERSION                                                   \
-    GRADECHO_VERSION_TEXT(GRADECHO_VERSION_MAJOR, GRADECHO_VERSION_MINOR,  \
+#define GRADECHO_VERSION_TEXT(a, b, c) GRADECHO_VERSION_TEXT_(a, b, c)
+#define GRADECHO_VERSION                                                  \
+    GRADECHO_VERSION_TEXT(GRADECHO_VERSION_MAJOR, GRADECHO_VERSION_MINOR, \
                           GRADECHO_VERSION_PATCH)
 
 #endif

@@ -49,14 +49,14 @@ static void say(enum ge_level level, const char *format, va_list arguments)
         fprintf(stderr, "gradecho: %s%s\n", names[level], line);
 }
 
-#define GE_DEFINE_SPEAKER(name, level)                                     \
-    void name(const char *format, ...)                                     \
-    {                                                                      \
-        va_list arguments;                                                 \
-                                                                           \
-        va_start(arguments, format);                                       \
-        say(level, format, arguments);                                     \
-        va_end(arguments);                                                 \
+#define GE_DEFINE_SPEAKER(name, level) \
+    void name(const char *format, ...) \
+    {                                  \
+        va_list arguments;             \
+                                       \
+        va_start(arguments, format);   \
+        say(level, format, arguments); \
+        va_end(arguments);             \
     }
 
 GE_DEFINE_SPEAKER(ge_error, GE_ERROR)

@@ -18,9 +18,9 @@
 enum ge_level { GE_ERROR, GE_WARN, GE_INFO, GE_DEBUG };
 
 #if defined(__GNUC__)
-#define GE_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define GE_PRINTF(at, first) __attribute__((format(printf, at, first)))
 #else
-#define GE_PRINTF(format, first)
+#define GE_PRINTF(at, first)
 #endif
 
 /* Who speaks: messages up to `level` go to standard error as

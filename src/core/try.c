@@ -2,8 +2,8 @@
 
 const char *ge_status_text(gradecho_status status)
 {
-#define TEXT_OF(name, value, text)                                         \
-    case name:                                                             \
+#define TEXT_OF(name, value, text) \
+    case name:                     \
         return text;
 
     switch (status) {

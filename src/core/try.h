@@ -14,25 +14,25 @@
 #include "gradecho/status.h"
 
 /* Forward: the callee has already told it. */
-#define GE_TRY(call)                                                       \
-    do {                                                                   \
-        status = (call);                                                   \
-        if (status < GRADECHO_OK)                                          \
-            goto fail;                                                     \
+#define GE_TRY(call)              \
+    do {                          \
+        status = (call);          \
+        if (status < GRADECHO_OK) \
+            goto fail;            \
     } while (0)
 
 /* Decide here: tell once, then unwind. */
-#define GE_FAIL(code, ...)                                                 \
-    do {                                                                   \
-        status = (code);                                                   \
-        ge_error(__VA_ARGS__);                                             \
-        goto fail;                                                         \
+#define GE_FAIL(code, ...)     \
+    do {                       \
+        status = (code);       \
+        ge_error(__VA_ARGS__); \
+        goto fail;             \
     } while (0)
 
-#define GE_FAIL_IF(condition, code, ...)                                   \
-    do {                                                                   \
-        if (condition)                                                     \
-            GE_FAIL(code, __VA_ARGS__);                                    \
+#define GE_FAIL_IF(condition, code, ...) \
+    do {                                 \
+        if (condition)                   \
+            GE_FAIL(code, __VA_ARGS__);  \
     } while (0)
 
 /* Text of a status. */

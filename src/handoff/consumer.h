@@ -37,7 +37,7 @@ struct ge_handed_sample {
     int64_t step;
     uint32_t replicas; /* present in this sample, 1 .. geometry.replicas */
     double loss, batch_size, gradient_scale; /* as in struct gradecho_meta */
-    double time; /* Unix seconds at publish */
+    double time;                             /* Unix seconds at publish */
 };
 
 /* The live segments of `session` on this node, in order of rank. Leftovers of
@@ -75,7 +75,8 @@ void ge_consumer_enable(ge_consumer *consumer, uint64_t every);
  *
  * \return GRADECHO_AGAIN    nothing yet
  *         GRADECHO_END      the trainer closed its end; nothing is left
- *         GRADECHO_E_INPUT  the slot's header is inconsistent; release skips it */
+ *         GRADECHO_E_INPUT  the slot's header is inconsistent; release skips it
+ */
 gradecho_status ge_consumer_peek(ge_consumer *consumer,
                                  struct ge_handed_sample *sample);
 

@@ -33,8 +33,7 @@ GRADECHO_MUST_CHECK gradecho_status ge_gradients_open(const char *path,
                                                       ge_gradients **file);
 void ge_gradients_close(ge_gradients **file);
 
-const struct ge_gradients_facts *
-ge_gradients_facts(const ge_gradients *file);
+const struct ge_gradients_facts *ge_gradients_facts(const ge_gradients *file);
 
 /* Step number of a sample: /step if the file has it, else its index. */
 int64_t ge_gradients_step(const ge_gradients *file, uint64_t sample);

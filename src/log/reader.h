@@ -45,9 +45,10 @@ GRADECHO_MUST_CHECK gradecho_status ge_log_steps(ge_log_reader *reader,
 /* One field over rows first .. first + count - 1:
  * values [count x ge_shape_count()], row-major, missing as in the schema.
  * A field that the file lacks (an older log of the same schema) is missing. */
-GRADECHO_MUST_CHECK gradecho_status
-ge_log_read(ge_log_reader *reader, enum ge_field field, uint64_t first,
-            uint64_t count, double *values);
+GRADECHO_MUST_CHECK gradecho_status ge_log_read(ge_log_reader *reader,
+                                                enum ge_field field,
+                                                uint64_t first, uint64_t count,
+                                                double *values);
 
 /* All fields of one row. row->dims equal to those of the log. */
 GRADECHO_MUST_CHECK gradecho_status ge_log_read_row(ge_log_reader *reader,

@@ -23,10 +23,10 @@ struct ge_log_layer {
 
 struct ge_log_spec {
     const char *path;
-    bool overwrite;      /* replace a file that exists */
-    const char *session; /* root attribute */
-    uint32_t world_size; /* root attribute: training ranks */
-    const char *config;  /* root attribute: the effective YAML */
+    bool overwrite;       /* replace a file that exists */
+    const char *session;  /* root attribute */
+    uint32_t world_size;  /* root attribute: training ranks */
+    const char *config;   /* root attribute: the effective YAML */
     uint32_t flush_every; /* rows between flushes, >= 1 */
     struct ge_dimensions dims;
     const struct ge_log_layer *layers; /* [dims.layers] */
@@ -39,8 +39,8 @@ struct ge_log_spec {
  * \param writer  written on success; release with ge_log_close()
  * \return GRADECHO_E_EXISTS  the file exists and overwrite is not set
  *         GRADECHO_E_HDF5, GRADECHO_E_NOMEM  nothing of ours is left behind */
-GRADECHO_MUST_CHECK gradecho_status ge_log_create(const struct ge_log_spec *spec,
-                                                  ge_log_writer **writer);
+GRADECHO_MUST_CHECK gradecho_status
+ge_log_create(const struct ge_log_spec *spec, ge_log_writer **writer);
 
 /* Append one row and commit it.
  *
