@@ -5,8 +5,11 @@
 # show in their own headers) and no others; a third-party header is only on the
 # path of the layer that owns it (NEEDS). File names are unique in the tree.
 
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+
 add_library(gradecho_flags INTERFACE)
-target_compile_features(gradecho_flags INTERFACE c_std_11)
 target_compile_definitions(gradecho_flags INTERFACE _GNU_SOURCE)
 target_compile_options(gradecho_flags INTERFACE
   -Wall -Wextra -Wpedantic -Werror
@@ -33,7 +36,7 @@ function(gradecho_layer name)
   endforeach()
   add_library(ge_${name} STATIC ${arg_SOURCES})
   set_target_properties(ge_${name} PROPERTIES
-    POSITION_INDEPENDENT_CODE ON C_EXTENSIONS OFF)
+    POSITION_INDEPENDENT_CODE ON)
   target_include_directories(ge_${name} PUBLIC
     ${CMAKE_CURRENT_SOURCE_DIR}/${name} ${PROJECT_SOURCE_DIR}/include)
   list(TRANSFORM arg_USES PREPEND ge_)

@@ -31,7 +31,10 @@
  * out_channels x the rest, a bias as 1 x n). A *sample* is one step whose
  * gradients were handed over.
  *
- * Threads: a handle belongs to one thread at a time.
+ * Threads: a handle belongs to one thread at a time. Fork: a handle belongs to
+ * the process that opened it; in a child (a data loader) gradecho_close() only
+ * releases the child's copy. A trainer that dies without gradecho_close()
+ * counts as alive until the children that it forked are gone, too.
  */
 #ifndef GRADECHO_HANDOFF_H
 #define GRADECHO_HANDOFF_H
@@ -131,7 +134,8 @@ GRADECHO_API gradecho_status gradecho_begin(gradecho *handle, int64_t step);
  * \param replica  0 <= replica < options.replicas
  * \param layer    index into the layer table
  * \param data     [rows x cols] row-major, of the layer's dtype
- * \return GRADECHO_E_ARG  no sample begun, or an index out of range */
+ * \return GRADECHO_E_ARG  no sample begun, data NULL, or an index out of range
+ */
 GRADECHO_API gradecho_status gradecho_write(gradecho *handle, uint32_t replica,
                                             size_t layer, const void *data);
 

@@ -16,11 +16,12 @@ void ge_message_init(enum ge_level level, int rank)
     speaker_rank = rank;
 }
 
-void ge_message_capture(int on)
+int ge_message_capture(int on)
 {
+    const int before = capturing;
+
     capturing = on;
-    if (on)
-        captured[0] = '\0';
+    return before;
 }
 
 const char *ge_message_last(void)
@@ -28,6 +29,7 @@ const char *ge_message_last(void)
     return captured;
 }
 
+GE_PRINTF(2, 0)
 static void say(enum ge_level level, const char *format, va_list arguments)
 {
     static const char *const names[] = {"error: ", "warning: ", "", "debug: "};

@@ -27,8 +27,10 @@ enum ge_level { GE_ERROR, GE_WARN, GE_INFO, GE_DEBUG };
  * "gradecho: error: ..." (rank < 0) or "gradecho[rank]: error: ...". */
 void ge_message_init(enum ge_level level, int rank);
 
-/* Until told otherwise, keep this thread's errors instead of printing them. */
-void ge_message_capture(int on);
+/* Until told otherwise, keep this thread's errors instead of printing them.
+ * Returns what was set before, to be restored. The last error stays until the
+ * next one. */
+int ge_message_capture(int on);
 
 /* The last captured error of this thread; "" if none. */
 const char *ge_message_last(void);

@@ -20,7 +20,7 @@ typedef struct ge_consumer ge_consumer;
 /* A segment of a session seen on this node. */
 struct ge_segment_info {
     uint32_t rank;
-    uint32_t world;
+    uint32_t world; /* 0 if made by another ABI version: attach says more */
 };
 
 /* The validated, private copy of what the segment declares. */
@@ -75,8 +75,8 @@ void ge_consumer_enable(ge_consumer *consumer, uint64_t every);
  *
  * \return GRADECHO_AGAIN    nothing yet
  *         GRADECHO_END      the trainer closed its end; nothing is left
- *         GRADECHO_E_INPUT  the slot's header is inconsistent; release skips it
- */
+ *         GRADECHO_E_INPUT  the slot's header is inconsistent (release skips
+ *                           it), or the segment is corrupt (END follows) */
 gradecho_status ge_consumer_peek(ge_consumer *consumer,
                                  struct ge_handed_sample *sample);
 
@@ -94,6 +94,9 @@ void ge_consumer_wait(ge_consumer *consumer, double timeout_seconds);
 
 /* False once the trainer's process is gone (closed or killed). */
 bool ge_consumer_alive(const ge_consumer *consumer);
+
+/* True once the trainer closed its end in order; false if it lives or died. */
+bool ge_consumer_closed(const ge_consumer *consumer);
 
 /* Samples the trainer lost because all slots were in use. */
 uint64_t ge_consumer_dropped(const ge_consumer *consumer);

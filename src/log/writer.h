@@ -32,13 +32,27 @@ struct ge_log_spec {
     const struct ge_log_layer *layers; /* [dims.layers] */
 };
 
+/* May a log be created at `path`? To say so before a long wait: nothing is
+ * created, and ge_log_create() decides anew.
+ * \return GRADECHO_E_EXISTS  the path exists and `overwrite` is not set, or it
+ *                            is not a file */
+GRADECHO_MUST_CHECK gradecho_status ge_log_check(const char *path,
+                                                 bool overwrite);
+
 /* Create the file with all datasets, dimension scales and attributes, and
  * start SWMR.
  *
  * \param spec    borrowed for the call
  * \param writer  written on success; release with ge_log_close()
+ * The file grows up as PATH.PID.new and takes its name when it is ready: a log
+ * that is replaced stays whole until then, and so for those who read it.
+ *
  * \return GRADECHO_E_EXISTS  the file exists and overwrite is not set
- *         GRADECHO_E_HDF5, GRADECHO_E_NOMEM  nothing of ours is left behind */
+ *         GRADECHO_E_SYS     the folder is missing, not writable, ...
+ *         GRADECHO_E_ARG     no layers, modes or replicas, or absurdly many;
+ *                            flush_every is 0
+ *         GRADECHO_E_HDF5, GRADECHO_E_NOMEM
+ *         On any of them nothing of ours is left behind. */
 GRADECHO_MUST_CHECK gradecho_status
 ge_log_create(const struct ge_log_spec *spec, ge_log_writer **writer);
 
@@ -46,11 +60,14 @@ ge_log_create(const struct ge_log_spec *spec, ge_log_writer **writer);
  *
  * \param row  borrowed; row->dims equal to those of the log
  * \return GRADECHO_E_HDF5  the row is not committed; the log stays valid up to
- *                          the row before and the next append tries again */
+ *                          the row before, and the next append, of this or
+ *                          another row, takes its place
+ *         GRADECHO_E_ARG   other dimensions
+ *         GRADECHO_E_NOMEM as GRADECHO_E_HDF5 */
 GRADECHO_MUST_CHECK gradecho_status ge_log_append(ge_log_writer *writer,
                                                   const struct ge_row *row);
 
-/* Rows committed so far. */
+/* Rows committed so far: those that a reader sees and a kill leaves. */
 uint64_t ge_log_rows(const ge_log_writer *writer);
 
 /* Mark the log as cleanly closed and close it. Nulls *writer; accepts NULL.

@@ -1,0 +1,23 @@
+/*
+ * cli.h - the subcommands of `gradecho`. Each parses its own arguments (glibc
+ * argp) and returns the program's exit code.
+ */
+#ifndef GRADECHO_CLI_CLI_H
+#define GRADECHO_CLI_CLI_H
+
+#include "config.h"
+
+enum { GE_EXIT_OK = 0, GE_EXIT_FAILURE = 1, GE_EXIT_USAGE = 2 };
+
+int ge_cmd_monitor(int argc, char **argv);
+int ge_cmd_replay(int argc, char **argv);
+int ge_cmd_inspect(int argc, char **argv);
+int ge_cmd_config(int argc, char **argv);
+
+/* A whole small file (at most 1 MiB), NUL-terminated; the caller frees it.
+ * \return GRADECHO_E_INPUT  with one line that names the file */
+GRADECHO_MUST_CHECK gradecho_status ge_cli_read_file(const char *path,
+                                                     char **text,
+                                                     size_t *length);
+
+#endif

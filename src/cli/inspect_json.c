@@ -1,0 +1,95 @@
+/*
+ * The JSON of `gradecho inspect --json`: the digest as one object. Every field
+ * of the schema stands under its own name; missing numbers are null.
+ */
+#include <jansson.h>
+#include <math.h>
+
+#include "inspect.h"
+
+static json_t *value(double number, int integer)
+{
+    if (!isfinite(number) || (integer && number < 0.0))
+        return json_null();
+    return integer ? json_integer((json_int_t)number) : json_real(number);
+}
+
+/* Field values first .. first + count - 1: a scalar, or a list. */
+static json_t *values(const struct ge_row *row, enum ge_field field,
+                      size_t first, size_t count, bool list)
+{
+    const int integer = ge_fields[field].integer;
+    json_t *array = NULL;
+
+    if (!list)
+        return value(row->values[field][first], integer);
+    array = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(array,
+                              value(row->values[field][first + i], integer));
+    return array;
+}
+
+/* What the rows say of one layer: noise of the row shown, mode fields of the
+ * row with echoes. */
+static json_t *layer_object(const struct ge_digest *d, size_t l)
+{
+    const struct ge_log_layer *layer = &d->facts->layers[l];
+    const struct ge_dimensions *dims = &d->row.dims;
+    json_t *object =
+        json_pack("{s:s, s:I, s:I, s:o, s:o}", "layer", layer->name, "rows",
+                  (json_int_t)layer->rows, "cols", (json_int_t)layer->cols,
+                  "sigma2_average", value(d->sigma2[l], 0),
+                  "noise_scale_average", value(d->noise_scale[l], 0));
+
+    for (int f = 0; f < GE_FIELDS; f++) {
+        const enum ge_field field = (enum ge_field)f;
+        json_t *made = NULL;
+
+        if (ge_fields[f].shape == GE_PER_LAYER)
+            made = values(&d->row, field, l, 1, false);
+        else if (ge_fields[f].shape == GE_PER_REPLICA)
+            made = values(&d->row, field, l * dims->replicas, dims->replicas,
+                          true);
+        else if (ge_fields[f].shape == GE_PER_MODE)
+            made = values(&d->echo, field, l * dims->modes, dims->modes, true);
+        if (made != NULL)
+            json_object_set_new(object, ge_fields[f].name, made);
+    }
+    return object;
+}
+
+bool ge_inspect_json(const struct ge_digest *d, FILE *out)
+{
+    json_t *layers = json_array();
+    json_t *root =
+        json_pack("{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log",
+                  d->path, "session", d->facts->session, "world_size",
+                  (json_int_t)d->facts->world_size, "samples",
+                  (json_int_t)d->rows, "clean_close", d->facts->clean_close,
+                  "step", (json_int_t)d->row.step, "echo_step",
+                  d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
+                                    : json_null(),
+                  "averaged", (json_int_t)d->averaged, "noise_scale_average",
+                  value(d->model_scale, 0));
+    bool printed = false;
+
+    for (int f = 0; f < GE_FIELDS; f++) {
+        const enum ge_shape shape = ge_fields[f].shape;
+
+        if (shape == GE_PER_STEP || shape == GE_PER_PAIR)
+            json_object_set_new(
+                root, ge_fields[f].name,
+                values(&d->row, (enum ge_field)f, 0, 2, shape == GE_PER_PAIR));
+    }
+    for (size_t l = 0; l < d->row.dims.layers; l++)
+        if (d->shown[l])
+            json_array_append_new(layers, layer_object(d, l));
+    json_object_set_new(root, "layers", layers);
+    printed =
+        root != NULL &&
+        json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 &&
+        fputc('\n', out) != EOF;
+    json_decref(root);
+    return printed;
+}

@@ -1,0 +1,228 @@
+/*
+ * The table of `gradecho inspect`: one line per layer, then what stands out.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "inspect.h"
+#include "memory.h"
+
+enum { NAME_MOST = 40 };
+
+/* A number in six columns; "-" if it is not known. */
+static const char *number(double value, char *text, size_t size)
+{
+    if (isnan(value))
+        snprintf(text, size, "-");
+    else if (value == 0.0 || (fabs(value) >= 0.01 && fabs(value) < 1e5))
+        snprintf(text, size, "%.3g", value);
+    else
+        snprintf(text, size, "%.1e", value);
+    return text;
+}
+
+/* A noise scale; where the squared gradient is not above its error the scale
+ * has no upper bound, and its sign says no more than that. */
+static const char *scale(double value, char *text, size_t size)
+{
+    if (value < 0.0 || isinf(value))
+        snprintf(text, size, "no bound");
+    else
+        number(value, text, size);
+    return text;
+}
+
+/* Echoes from 0 to 1 as a line of bars, a place a mode. */
+static void print_spark(const double *echo, size_t count, bool unicode,
+                        FILE *out)
+{
+    static const char *const blocks[] = {" ", "▁", "▂", "▃", "▄",
+                                         "▅", "▆", "▇", "█"};
+    static const char *const letters[] = {".", "1", "2", "3", "4",
+                                          "5", "6", "7", "8"};
+
+    for (size_t k = 0; k < count; k++) {
+        int level = 0;
+
+        if (isnan(echo[k]))
+            break;
+        level = (int)lrint(8.0 * fmin(fmax(echo[k], 0.0), 1.0));
+        fputs(unicode ? blocks[level] : letters[level], out);
+    }
+}
+
+static void print_head(const struct ge_digest *d, FILE *out)
+{
+    const struct ge_row *row = &d->row;
+    char loss[32], batch[32];
+
+    fprintf(out, "%s: session %s, %lld trainers, %llu samples%s\n", d->path,
+            d->facts->session, (long long)d->facts->world_size,
+            (unsigned long long)d->rows,
+            d->facts->clean_close ? "" : ", still open or cut off");
+    fprintf(out,
+            "step %lld: loss %s, %.0f replicas of %s examples, %.0f samples "
+            "dropped; noise averaged over %llu samples",
+            row->step, number(row->values[GE_LOSS][0], loss, sizeof loss),
+            row->values[GE_REPLICAS][0],
+            number(row->values[GE_BATCH_SIZE][0], batch, sizeof batch),
+            row->values[GE_DROPPED][0], (unsigned long long)d->averaged);
+    if (d->echo.step >= 0)
+        fprintf(out, "; echoes of step %lld", d->echo.step);
+    fputs("\n\n", out);
+}
+
+static int name_width(const struct ge_digest *d)
+{
+    size_t width = strlen("whole model");
+
+    for (size_t l = 0; l < d->row.dims.layers; l++)
+        if (d->shown[l])
+            width = ge_max_size(width, strlen(d->facts->layers[l].name));
+    return (int)ge_min_size(width, NAME_MOST);
+}
+
+/* Modes of one replica that stand above the isotropic noise edge. */
+static size_t above_edge(const struct ge_digest *d, size_t l)
+{
+    const size_t modes = d->row.dims.modes;
+    const double edge = d->echo.values[GE_EDGE][l];
+    size_t count = 0;
+
+    for (size_t k = 0; k < modes; k++)
+        count += d->echo.values[GE_S_REPLICA][l * modes + k] > edge ? 1 : 0;
+    return count;
+}
+
+static void print_layer(const struct ge_digest *d, size_t l, int width,
+                        bool unicode, FILE *out)
+{
+    const struct ge_log_layer *layer = &d->facts->layers[l];
+    const size_t modes = d->row.dims.modes;
+    const double *echo = d->echo.values[GE_ECHO] + l * modes;
+    char shape[48], sigma2[32], noise[32], knee[32], first[32];
+
+    snprintf(shape, sizeof shape, "%llu x %llu",
+             (unsigned long long)layer->rows, (unsigned long long)layer->cols);
+    fprintf(out, "%-*.*s  %13s  %9s  %11s  %9s", width, width, layer->name,
+            shape, number(d->sigma2[l], sigma2, sizeof sigma2),
+            scale(d->noise_scale[l], noise, sizeof noise),
+            number(d->row.values[GE_EDGE][l], knee, sizeof knee));
+    if (!isnan(echo[0])) {
+        fprintf(out, "  %5zu  %6s  ", above_edge(d, l),
+                number(echo[0], first, sizeof first));
+        print_spark(echo, modes, unicode, out);
+    }
+    fputc('\n', out);
+}
+
+static void print_layers(const struct ge_digest *d, bool unicode, FILE *out)
+{
+    const int width = name_width(d);
+    char noise[32];
+
+    fprintf(out, "%-*s  %13s  %9s  %11s  %9s  %5s  %6s  %s\n", width, "layer",
+            "rows x cols", "sigma^2", "noise scale", "knee", "above", "echo",
+            unicode ? "echo of modes 1, 2, ..."
+                    : "echo of modes 1, 2, ... (8: all signal, .: none)");
+    for (size_t l = 0; l < d->row.dims.layers; l++)
+        if (d->shown[l])
+            print_layer(d, l, width, unicode, out);
+    if (!d->modes)
+        fprintf(out, "%-*s  %13s  %9s  %11s\n", width, "whole model", "", "",
+                scale(d->model_scale, noise, sizeof noise));
+    fputs("\nsigma^2: variance of one gradient entry of one replica. noise "
+          "scale: examples at which\nnoise and signal are equal. knee: "
+          "singular value below which isotropic noise drowns a\nmode. above: "
+          "modes over the knee. echo: share of the first mode that is real.\n",
+          out);
+}
+
+static void print_modes(const struct ge_digest *d, size_t l, bool unicode,
+                        FILE *out)
+{
+    static const enum ge_field fields[] = {
+        GE_S_REPLICA, GE_S_EST,     GE_ECHO,           GE_ECHO_SE,
+        GE_GAIN,      GE_ECHO_HILL, GE_ECHO_TWO_SIDED, GE_ECHO_EXACT};
+    static const char *const heads[] = {"s seen", "s true", "echo",    "+-",
+                                        "gain",   "hill",   "2-sided", "exact"};
+    const size_t modes = d->row.dims.modes;
+    char text[32];
+
+    fprintf(out, "\n%s\n%4s", d->facts->layers[l].name, "mode");
+    for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
+        fprintf(out, "  %8s", heads[f]);
+    fputc('\n', out);
+    for (size_t k = 0; k < modes; k++) {
+        const size_t at = l * modes + k;
+
+        if (isnan(d->echo.values[GE_S_MEAN][at]))
+            break;
+        fprintf(out, "%4zu", k + 1);
+        for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
+            fprintf(out, "  %8s",
+                    number(d->echo.values[fields[f]][at], text, sizeof text));
+        fputs("  ", out);
+        print_spark(&d->echo.values[GE_ECHO][at], 1, unicode, out);
+        fputc('\n', out);
+    }
+}
+
+/* What a person should not miss, each with its number. */
+static void print_remarks(const struct ge_digest *d, FILE *out)
+{
+    const struct ge_row *row = &d->row;
+    const double batch = row->values[GE_BATCH_SIZE][0];
+    const double total = batch * row->values[GE_REPLICAS][0];
+    size_t noisy = 0, counted = 0, remarks = 0;
+
+    fputs("\nwhat stands out\n", out);
+    for (size_t l = 0; l < row->dims.layers; l++) {
+        counted += isnan(d->sigma2[l]) ? 0 : 1;
+        noisy +=
+            d->noise_scale[l] < 0.0 || d->noise_scale[l] > 4.0 * total ? 1 : 0;
+    }
+    if (noisy > 0 && ++remarks)
+        fprintf(out,
+                "  %zu of %zu layers are dominated by noise at this batch "
+                "size: noise scale above 4 x %.0f examples\n",
+                noisy, counted, total);
+    for (size_t l = 0; l < row->dims.layers; l++) {
+        const double used = row->values[GE_LAYER_REPLICAS][l];
+
+        if (used < row->values[GE_REPLICAS][0] && ++remarks)
+            fprintf(out, "  %s: %.0f of %.0f replicas missing or not finite\n",
+                    d->facts->layers[l].name,
+                    row->values[GE_REPLICAS][0] - used,
+                    row->values[GE_REPLICAS][0]);
+    }
+    for (size_t i = 0; i < row->dims.layers * row->dims.replicas; i++)
+        if (row->values[GE_REPLICA_NOISE][i] > 2.0 && ++remarks)
+            fprintf(out,
+                    "  %s: replica %zu is %.1f times as noisy as the "
+                    "mean of all\n",
+                    d->facts->layers[i / row->dims.replicas].name,
+                    i % row->dims.replicas, row->values[GE_REPLICA_NOISE][i]);
+    if (row->values[GE_DROPPED][0] > 0.0 && ++remarks)
+        fprintf(out,
+                "  %.0f samples were dropped, %llu measured: raise "
+                "sample.every, or sample.echo_every\n",
+                row->values[GE_DROPPED][0], (unsigned long long)d->rows);
+    if (remarks == 0)
+        fputs("  nothing\n", out);
+}
+
+bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
+{
+    print_head(digest, out);
+    print_layers(digest, unicode, out);
+    if (digest->modes && digest->echo.step >= 0)
+        for (size_t l = 0; l < digest->row.dims.layers; l++)
+            if (digest->shown[l] &&
+                !isnan(
+                    digest->echo.values[GE_S_MEAN][l * digest->row.dims.modes]))
+                print_modes(digest, l, unicode, out);
+    if (!digest->modes)
+        print_remarks(digest, out);
+    return ferror(out) == 0;
+}

@@ -1,0 +1,50 @@
+#include "agree.h"
+
+/* Words of a ballot. A word that a monitor has no say in is at its minimum, so
+ * that the maximum passes it over. */
+enum {
+    NEWEST,       /* the front */
+    MINUS_OLDEST, /* its negative: the maximum is the oldest front */
+    READY,
+    WAITING,
+    STOP,
+    GRAVEST, /* negative status */
+    DROPPED
+};
+
+void ge_agree_vote(const struct ge_view *view, struct ge_ballot *ballot)
+{
+    const bool ready = view->state == GE_VIEW_READY;
+
+    *ballot = (struct ge_ballot){{
+        [NEWEST] = ready ? view->step : INT64_MIN,
+        [MINUS_OLDEST] = ready ? -view->step : INT64_MIN,
+        [READY] = ready,
+        [WAITING] = view->state == GE_VIEW_WAITING,
+        [STOP] = view->stop,
+        [GRAVEST] = view->status < GRADECHO_OK ? -(int64_t)view->status : 0,
+        [DROPPED] = (int64_t)view->dropped,
+    }};
+}
+
+void ge_agree_decide(const struct ge_ballot *merged, struct ge_verdict *verdict)
+{
+    const int64_t *word = merged->word;
+
+    *verdict = (struct ge_verdict){.step = word[NEWEST],
+                                   .dropped = (uint64_t)word[DROPPED]};
+    if (word[GRAVEST] > 0) {
+        verdict->action = GE_VERDICT_FAIL;
+        verdict->status = (gradecho_status)-word[GRAVEST];
+    } else if (word[STOP] || (!word[READY] && !word[WAITING])) {
+        verdict->action = GE_VERDICT_END;
+    } else if (!word[READY]) {
+        verdict->action = GE_VERDICT_WAIT;
+    } else if (-word[MINUS_OLDEST] != word[NEWEST]) {
+        verdict->action = GE_VERDICT_ADVANCE;
+    } else if (word[WAITING]) {
+        verdict->action = GE_VERDICT_WAIT;
+    } else {
+        verdict->action = GE_VERDICT_MEASURE;
+    }
+}

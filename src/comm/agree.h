@@ -1,0 +1,59 @@
+/*
+ * agree.h - how the monitors decide which step to measure next.
+ *
+ * Pure protocol, no MPI: each monitor puts what it sees into a ballot, the
+ * ballots are merged element-wise by maximum (ge_comm_max), and every monitor
+ * reads the same verdict out of the same merged ballot. Since all take the
+ * same branch, no collective can be skipped by one.
+ *
+ * The rule: a step is measured only if it is at the front of the queue of
+ * every live trainer. Where the fronts differ (a trainer dropped a sample, or
+ * started late), all move up to the newest front and vote again. A trainer's
+ * front only grows, and moving up frees its slots, so votes always end.
+ */
+#ifndef GRADECHO_COMM_AGREE_H
+#define GRADECHO_COMM_AGREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gradecho/status.h"
+
+/* What one monitor sees of its trainers. */
+struct ge_view {
+    enum {
+        GE_VIEW_READY,   /* `step` is at the front of all live trainers here */
+        GE_VIEW_WAITING, /* a live trainer here has nothing yet */
+        GE_VIEW_ENDED    /* all trainers here closed or died */
+    } state;
+    int64_t step;           /* if READY; >= 0 */
+    bool stop;              /* somebody asked this monitor to stop */
+    gradecho_status status; /* an error that ends the run */
+    uint64_t dropped;       /* samples lost so far at the worst trainer here */
+};
+
+enum { GE_BALLOT_SIZE = 7 };
+struct ge_ballot {
+    int64_t word[GE_BALLOT_SIZE];
+};
+
+struct ge_verdict {
+    enum {
+        GE_VERDICT_MEASURE, /* all fronts are at `step` */
+        GE_VERDICT_ADVANCE, /* discard what is older than `step`; vote again */
+        GE_VERDICT_WAIT,    /* somebody has nothing yet; vote again */
+        GE_VERDICT_END,     /* all trainers ended, or a stop was asked for */
+        GE_VERDICT_FAIL     /* `status` */
+    } action;
+    int64_t step;
+    gradecho_status status;
+    uint64_t dropped; /* largest of any monitor */
+};
+
+void ge_agree_vote(const struct ge_view *view, struct ge_ballot *ballot);
+
+/* \param merged  element-wise maximum of all ballots */
+void ge_agree_decide(const struct ge_ballot *merged,
+                     struct ge_verdict *verdict);
+
+#endif

@@ -1,0 +1,284 @@
+#include "comm.h"
+
+#include <limits.h>
+#include <math.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "comm_private.h"
+#include "memory.h"
+
+gradecho_status ge_comm_tell(const char *call, int code)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+
+    MPI_Error_string(code, text, &length);
+    ge_error("%.*s failed: %s", (int)strcspn(call, "("), call, text);
+    return GRADECHO_E_MPI;
+}
+
+gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
+{
+    gradecho_status status = GRADECHO_OK;
+    ge_comm *made = ge_alloc(1, sizeof *made);
+    int provided = 0;
+
+    GE_FAIL_IF(made == NULL, GRADECHO_E_NOMEM, "no memory for MPI's handle");
+    GE_TRY_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided));
+    GE_TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &made->world));
+    GE_TRY_MPI(MPI_Comm_set_errhandler(made->world, MPI_ERRORS_RETURN));
+    GE_TRY_MPI(MPI_Comm_rank(made->world, &made->rank));
+    GE_TRY_MPI(MPI_Comm_size(made->world, &made->size));
+    GE_TRY_MPI(MPI_Comm_split_type(made->world, MPI_COMM_TYPE_SHARED,
+                                   made->rank, MPI_INFO_NULL, &made->node));
+    GE_TRY_MPI(MPI_Comm_rank(made->node, &made->node_rank));
+    GE_TRY_MPI(MPI_Comm_size(made->node, &made->node_size));
+    *comm = made;
+    return GRADECHO_OK;
+fail:
+    free(made);
+    return status;
+}
+
+void ge_comm_finalize(ge_comm **comm)
+{
+    if (*comm == NULL)
+        return;
+    MPI_Comm_free(&(*comm)->node);
+    MPI_Comm_free(&(*comm)->world);
+    MPI_Finalize();
+    free(*comm);
+    *comm = NULL;
+}
+
+_Noreturn void ge_comm_abort(ge_comm *comm, int exit_code)
+{
+    MPI_Abort(comm->world, exit_code);
+    abort(); /* MPI_Abort does not come back, but does not say so */
+}
+
+int ge_comm_rank(const ge_comm *comm)
+{
+    return comm->rank;
+}
+
+int ge_comm_size(const ge_comm *comm)
+{
+    return comm->size;
+}
+
+int ge_comm_node_rank(const ge_comm *comm)
+{
+    return comm->node_rank;
+}
+
+int ge_comm_node_size(const ge_comm *comm)
+{
+    return comm->node_size;
+}
+
+void ge_comm_set_timeout(ge_comm *comm, double seconds)
+{
+    comm->timeout = seconds;
+}
+
+void ge_comm_sleep(double seconds)
+{
+    const double whole = floor(seconds);
+    const struct timespec time = {.tv_sec = (time_t)whole,
+                                  .tv_nsec = (long)((seconds - whole) * 1e9)};
+
+    nanosleep(&time, NULL);
+}
+
+/* Seconds to give the core away before the next test. The bulk of a message
+ * in flight moves only inside MPI_Test, so a bulk wait yields as long as its
+ * peers can be expected to be on their core; then it is waiting like any
+ * other. */
+static void rest(enum ge_patience patience, double waited, double *pause)
+{
+    const double yield_for = patience == GE_BULK ? 0.02 : 50e-6;
+
+    if (waited < yield_for) {
+        sched_yield();
+        return;
+    }
+    ge_comm_sleep(*pause);
+    *pause = fmin(*pause * 2.0, patience == GE_BULK ? 200e-6 : 2e-3);
+}
+
+gradecho_status ge_comm_wait(ge_comm *comm, MPI_Request *requests, int count,
+                             enum ge_patience patience)
+{
+    gradecho_status status = GRADECHO_OK;
+    const double start = MPI_Wtime();
+    double pause = 25e-6;
+    int done = 0;
+
+    for (;;) {
+        GE_TRY_MPI(MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE));
+        if (done)
+            return GRADECHO_OK;
+        const double waited = MPI_Wtime() - start;
+        GE_FAIL_IF(comm->timeout > 0.0 && waited > comm->timeout,
+                   GRADECHO_E_TIMEOUT,
+                   "another monitor did not answer within %g s: it or its "
+                   "host is gone or overloaded (timeout_seconds)",
+                   comm->timeout);
+        rest(patience, waited, &pause);
+    }
+fail:
+    return status;
+}
+
+static gradecho_status reduce(ge_comm *comm, void *values, size_t count,
+                              size_t size, MPI_Datatype type, MPI_Op operation)
+{
+    gradecho_status status = GRADECHO_OK;
+    char *at = values;
+
+    while (count > 0) {
+        const size_t n = ge_min_size(count, GE_COMM_CHUNK);
+        MPI_Request request = MPI_REQUEST_NULL;
+
+        GE_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, at, (int)n, type, operation,
+                                  comm->world, &request));
+        GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
+        at += n * size;
+        count -= n;
+    }
+fail:
+    return status;
+}
+
+gradecho_status ge_comm_max(ge_comm *comm, int64_t *values, size_t count)
+{
+    return reduce(comm, values, count, sizeof *values, MPI_INT64_T, MPI_MAX);
+}
+
+gradecho_status ge_comm_sum(ge_comm *comm, double *values, size_t count)
+{
+    return reduce(comm, values, count, sizeof *values, MPI_DOUBLE, MPI_SUM);
+}
+
+gradecho_status ge_comm_broadcast(ge_comm *comm, void *data, size_t bytes,
+                                  int root)
+{
+    gradecho_status status = GRADECHO_OK;
+    char *at = data;
+
+    while (bytes > 0) {
+        const size_t n = ge_min_size(bytes, GE_COMM_CHUNK);
+        MPI_Request request = MPI_REQUEST_NULL;
+
+        GE_TRY_MPI(
+            MPI_Ibcast(at, (int)n, MPI_BYTE, root, comm->world, &request));
+        GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
+        at += n;
+        bytes -= n;
+    }
+fail:
+    return status;
+}
+
+/* Rank 0's part of a gather: rows of each rank, one rank after the other, in
+ * messages of bounded size. The order of arrival does not matter. */
+static gradecho_status receive_rows(ge_comm *comm, const int64_t *rows,
+                                    size_t width, double *all)
+{
+    gradecho_status status = GRADECHO_OK;
+    double *at = all;
+
+    for (int peer = 0; peer < comm->size; peer++) {
+        size_t left = (size_t)rows[peer] * width;
+
+        for (; left > 0 && peer != comm->rank;) {
+            const size_t n = ge_min_size(left, GE_COMM_CHUNK);
+            MPI_Request request = MPI_REQUEST_NULL;
+
+            GE_TRY_MPI(MPI_Irecv(at, (int)n, MPI_DOUBLE, peer, 0, comm->world,
+                                 &request));
+            GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
+            at += n;
+            left -= n;
+        }
+        at += left; /* our own rows are there already */
+    }
+fail:
+    return status;
+}
+
+static gradecho_status send_rows(ge_comm *comm, const double *mine,
+                                 size_t count)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    while (count > 0) {
+        const size_t n = ge_min_size(count, GE_COMM_CHUNK);
+        MPI_Request request = MPI_REQUEST_NULL;
+
+        GE_TRY_MPI(
+            MPI_Isend(mine, (int)n, MPI_DOUBLE, 0, 0, comm->world, &request));
+        GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
+        mine += n;
+        count -= n;
+    }
+fail:
+    return status;
+}
+
+gradecho_status ge_comm_gather(ge_comm *comm, const double *mine, size_t rows,
+                               size_t width, double *all, size_t capacity,
+                               size_t *total)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t size = (size_t)comm->size;
+    size_t sum = 0;
+    /* [size] rows of each rank, then rank 0's capacity: known to all, so that
+     * all refuse together. */
+    int64_t *counts = ge_alloc(size + 1, sizeof *counts);
+
+    GE_FAIL_IF(counts == NULL, GRADECHO_E_NOMEM, "no memory for a gather");
+    counts[comm->rank] = (int64_t)rows;
+    counts[size] = comm->rank == 0 ? (int64_t)capacity : 0;
+    GE_TRY(ge_comm_max(comm, counts, size + 1));
+    for (size_t i = 0; i < size; i++)
+        sum += (size_t)counts[i];
+    if (sum > (size_t)counts[size]) {
+        if (comm->rank == 0)
+            ge_error("%zu replicas where %zu were declared", sum, capacity);
+        status = GRADECHO_E_INPUT;
+        goto fail;
+    }
+    if (comm->rank == 0) {
+        if (rows > 0)
+            memcpy(all, mine, rows * width * sizeof(double));
+        GE_TRY(receive_rows(comm, counts, width, all));
+        *total = sum;
+    } else {
+        GE_TRY(send_rows(comm, mine, rows * width));
+    }
+fail:
+    free(counts);
+    return status;
+}
+
+gradecho_status ge_comm_agree(ge_comm *comm, gradecho_status local)
+{
+    const bool failed = local < GRADECHO_OK;
+    int64_t word[2] = {failed ? -(int64_t)local : 0,
+                       failed ? comm->size - comm->rank : 0};
+    gradecho_status status = GRADECHO_OK;
+
+    ge_message_capture(0);
+    status = ge_comm_max(comm, word, 2);
+    if (status < GRADECHO_OK)
+        return status;
+    if (failed && word[1] == comm->size - comm->rank &&
+        ge_message_last()[0] != '\0')
+        ge_error("%s", ge_message_last());
+    return (gradecho_status)-word[0];
+}

@@ -1,0 +1,402 @@
+#include "gradients.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hdf5_util.h"
+#include "memory.h"
+
+#include "gradecho/handoff.h"
+
+#define ROOT "/gradients"
+#define RANK_MIN 3
+#define RANK_MAX 4
+
+/* Chunks of the layer being read that stay in memory: with HDF5's default of
+ * 1 MiB a compressed chunk would be decompressed again for every piece. */
+#define CACHE_BYTES ((size_t)32 << 20)
+#define CACHE_SLOTS 4099U
+
+struct layer {
+    char *name;
+    int rank;
+    uint64_t rows, cols; /* 1 x n if rank is RANK_MIN */
+};
+
+struct ge_gradients {
+    char *path;
+    hid_t file;
+    hid_t dataset; /* of the layer read last: one cache, not one per layer */
+    size_t current;
+    struct ge_gradients_facts facts;
+    struct layer *layers;
+    struct ge_log_layer *shown; /* what facts.layers shows of them */
+    size_t count, room;
+    int64_t *steps;        /* [samples], or NULL */
+    gradecho_status visit; /* first failure while visiting */
+};
+
+static void free_gradients(ge_gradients *file, gradecho_status *status)
+{
+    if (file == NULL)
+        return;
+    ge_h5_close(file->path, &file->dataset, H5Dclose, status);
+    ge_h5_close(file->path, &file->file, H5Fclose, status);
+    for (size_t i = 0; i < file->count; i++)
+        free(file->layers[i].name);
+    free(file->layers);
+    free(file->shown);
+    free(file->steps);
+    free(file->path);
+    free(file);
+}
+
+/* "[2, 3, 4]" for messages. */
+static void print_shape(int rank, const hsize_t *dims, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "[");
+
+    for (int i = 0; i < rank && used < size; i++)
+        used +=
+            (size_t)snprintf(text + used, size - used, "%s%llu",
+                             i > 0 ? ", " : "", (unsigned long long)dims[i]);
+    if (used < size)
+        snprintf(text + used, size - used, "]");
+}
+
+/* Samples and replicas come from the first layer; the others must agree. */
+static gradecho_status check_counts(ge_gradients *file, const char *name,
+                                    const hsize_t *dims)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct ge_gradients_facts *facts = &file->facts;
+
+    if (file->count == 0) {
+        GE_FAIL_IF(dims[1] > UINT32_MAX, GRADECHO_E_INPUT,
+                   "%s: layer %s: %llu replicas are too many", file->path, name,
+                   (unsigned long long)dims[1]);
+        facts->samples = dims[0];
+        facts->replicas = (uint32_t)dims[1];
+    }
+    GE_FAIL_IF(dims[0] != facts->samples || dims[1] != facts->replicas,
+               GRADECHO_E_INPUT,
+               "%s: layer %s: %llu samples of %llu replicas, but layer %s has "
+               "%llu of %u",
+               file->path, name, (unsigned long long)dims[0],
+               (unsigned long long)dims[1], file->layers[0].name,
+               (unsigned long long)facts->samples, facts->replicas);
+fail:
+    return status;
+}
+
+static gradecho_status check_dataset(ge_gradients *file, const char *name,
+                                     hid_t dataset, struct layer *layer)
+{
+    gradecho_status status = GRADECHO_OK;
+    hid_t space = H5I_INVALID_HID;
+    hsize_t dims[H5S_MAX_RANK] = {0};
+    char shape[256] = "";
+    H5T_class_t class = H5T_NO_CLASS;
+    size_t size = 0;
+    uint64_t entries = 1;
+    int rank = 0;
+
+    OPEN_H5(file->path, space, H5Dget_space(dataset));
+    TRY_H5(file->path, rank = H5Sget_simple_extent_dims(space, dims, NULL));
+    print_shape(rank, dims, shape, sizeof shape);
+    GE_FAIL_IF(rank < RANK_MIN || rank > RANK_MAX, GRADECHO_E_INPUT,
+               "%s: layer %s: shape %s needs 3 or 4 dimensions", file->path,
+               name, shape);
+    GE_TRY(ge_h5_type(file->path, dataset, &class, &size));
+    GE_FAIL_IF(class != H5T_FLOAT || (size != 4 && size != 8), GRADECHO_E_INPUT,
+               "%s: layer %s: must be float32 or float64", file->path, name);
+    for (int i = 0; i < rank; i++)
+        GE_FAIL_IF(dims[i] == 0 || !ge_mul_u64(entries, dims[i], &entries) ||
+                       entries > INT64_MAX / sizeof(double),
+                   GRADECHO_E_INPUT,
+                   "%s: layer %s: shape %s is empty or too large", file->path,
+                   name, shape);
+    GE_TRY(check_counts(file, name, dims));
+    layer->rank = rank;
+    layer->rows = rank == RANK_MAX ? dims[2] : 1;
+    layer->cols = dims[rank - 1];
+fail:
+    ge_h5_close(file->path, &space, H5Sclose, &status);
+    return status;
+}
+
+static gradecho_status add_layer(ge_gradients *file, const char *name,
+                                 hid_t dataset)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct layer layer = {0};
+
+    GE_FAIL_IF(strlen(name) > GRADECHO_NAME_MAX, GRADECHO_E_INPUT,
+               "%s: layer %s: the name is longer than %d bytes", file->path,
+               name, GRADECHO_NAME_MAX);
+    GE_TRY(check_dataset(file, name, dataset, &layer));
+    if (file->count == file->room) {
+        const size_t room = file->room > 0 ? 2 * file->room : 64;
+        struct layer *more = reallocarray(file->layers, room, sizeof *more);
+
+        GE_FAIL_IF(more == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
+                   file->path);
+        file->layers = more;
+        file->room = room;
+    }
+    layer.name = strdup(name);
+    GE_FAIL_IF(layer.name == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
+               file->path);
+    file->layers[file->count++] = layer;
+fail:
+    return status;
+}
+
+static gradecho_status visit_object(ge_gradients *file, hid_t group,
+                                    const char *name, H5L_type_t link)
+{
+    gradecho_status status = GRADECHO_OK;
+    hid_t object = H5I_INVALID_HID;
+    H5I_type_t type = H5I_BADID;
+
+    /* A link may lead out of /gradients, or out of the file. */
+    GE_FAIL_IF(link != H5L_TYPE_HARD, GRADECHO_E_INPUT,
+               "%s: layer %s: is a soft or external link; store the data "
+               "itself",
+               file->path, name);
+    OPEN_H5(file->path, object, H5Oopen(group, name, H5P_DEFAULT));
+    type = H5Iget_type(object);
+    if (type == H5I_DATASET)
+        GE_TRY(add_layer(file, name, object));
+    else
+        GE_FAIL_IF(type != H5I_GROUP, GRADECHO_E_INPUT,
+                   "%s: layer %s: is not a dataset", file->path, name);
+fail:
+    ge_h5_close(file->path, &object, H5Oclose, &status);
+    return status;
+}
+
+static herr_t visit(hid_t group, const char *name, const H5L_info_t *info,
+                    void *data)
+{
+    ge_gradients *file = data;
+
+    file->visit = visit_object(file, group, name, info->type);
+    return file->visit < GRADECHO_OK ? -1 : 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct layer *)a)->name,
+                  ((const struct layer *)b)->name);
+}
+
+static gradecho_status find_layers(ge_gradients *file)
+{
+    gradecho_status status = GRADECHO_OK;
+    htri_t exists = 0;
+    H5O_info_t about;
+    herr_t visited = 0;
+
+    TRY_H5(file->path, exists = H5Lexists(file->file, ROOT, H5P_DEFAULT));
+    GE_FAIL_IF(exists == 0, GRADECHO_E_INPUT, "%s: group %s is missing",
+               file->path, ROOT);
+    TRY_H5(file->path,
+           H5Oget_info_by_name(file->file, ROOT, &about, H5P_DEFAULT));
+    GE_FAIL_IF(about.type != H5O_TYPE_GROUP, GRADECHO_E_INPUT,
+               "%s: %s is not a group", file->path, ROOT);
+    visited = H5Lvisit_by_name(file->file, ROOT, H5_INDEX_NAME, H5_ITER_INC,
+                               visit, file, H5P_DEFAULT);
+    GE_TRY(file->visit); /* told already */
+    if (visited < 0)
+        GE_TRY(ge_h5_failed(file->path, "H5Lvisit_by_name"));
+    GE_FAIL_IF(file->count == 0, GRADECHO_E_INPUT, "%s: %s has no layers",
+               file->path, ROOT);
+    qsort(file->layers, file->count, sizeof *file->layers, by_name);
+    file->shown = ge_alloc(file->count, sizeof *file->shown);
+    GE_FAIL_IF(file->shown == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
+               file->path);
+    for (size_t i = 0; i < file->count; i++)
+        file->shown[i] = (struct ge_log_layer){.name = file->layers[i].name,
+                                               .rows = file->layers[i].rows,
+                                               .cols = file->layers[i].cols};
+    file->facts.layers = file->shown;
+    file->facts.layer_count = file->count;
+fail:
+    return status;
+}
+
+static gradecho_status read_batch_size(ge_gradients *file)
+{
+    gradecho_status status = GRADECHO_OK;
+    double size = (double)NAN;
+    htri_t exists = 0;
+
+    TRY_H5(file->path, exists = H5Aexists(file->file, "batch_size"));
+    if (exists > 0) {
+        GE_TRY(ge_h5_read_double(file->path, file->file, "batch_size", &size));
+        GE_FAIL_IF(!(size > 0.0) || isinf(size), GRADECHO_E_INPUT,
+                   "%s: attribute batch_size must be positive, not %g",
+                   file->path, size);
+    }
+    file->facts.batch_size = size;
+fail:
+    return status;
+}
+
+static gradecho_status read_steps(ge_gradients *file)
+{
+    gradecho_status status = GRADECHO_OK;
+    hid_t dataset = H5I_INVALID_HID;
+    hsize_t length = 0;
+    H5T_class_t class = H5T_NO_CLASS;
+    size_t size = 0;
+    int rank = 0;
+    htri_t exists = 0;
+
+    TRY_H5(file->path, exists = H5Lexists(file->file, "/step", H5P_DEFAULT));
+    if (exists == 0)
+        return status;
+    OPEN_H5(file->path, dataset, H5Dopen2(file->file, "/step", H5P_DEFAULT));
+    GE_TRY(ge_h5_shape(file->path, "/step", dataset, 1, &rank, &length));
+    GE_TRY(ge_h5_type(file->path, dataset, &class, &size));
+    GE_FAIL_IF(rank != 1 || length != file->facts.samples ||
+                   class != H5T_INTEGER,
+               GRADECHO_E_INPUT, "%s: /step must hold %llu integers",
+               file->path, (unsigned long long)file->facts.samples);
+    file->steps = ge_alloc((size_t)length, sizeof *file->steps);
+    GE_FAIL_IF(file->steps == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
+               file->path);
+    TRY_H5(file->path, H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL,
+                               H5P_DEFAULT, file->steps));
+fail:
+    ge_h5_close(file->path, &dataset, H5Dclose, &status);
+    return status;
+}
+
+gradecho_status ge_gradients_open(const char *path, ge_gradients **file)
+{
+    gradecho_status status = GRADECHO_OK;
+    ge_gradients *opened = ge_alloc(1, sizeof *opened);
+    bool live = false;
+
+    GE_FAIL_IF(opened == NULL, GRADECHO_E_NOMEM, "%s: out of memory", path);
+    opened->file = opened->dataset = H5I_INVALID_HID;
+    opened->path = strdup(path);
+    GE_FAIL_IF(opened->path == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
+               path);
+    GE_TRY(ge_h5_open("gradients", path, &opened->file, &live));
+    GE_FAIL_IF(live, GRADECHO_E_INPUT,
+               "%s is being written, or its writer was killed", path);
+    GE_TRY(find_layers(opened));
+    GE_TRY(read_batch_size(opened));
+    GE_TRY(read_steps(opened));
+    *file = opened;
+    return GRADECHO_OK;
+fail:
+    free_gradients(opened, &status);
+    /* HDF5 cannot make sense of the file: that is the file's fault. */
+    return status == GRADECHO_E_HDF5 ? GRADECHO_E_INPUT : status;
+}
+
+void ge_gradients_close(ge_gradients **file)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    free_gradients(*file, &status);
+    *file = NULL;
+}
+
+const struct ge_gradients_facts *ge_gradients_facts(const ge_gradients *file)
+{
+    return &file->facts;
+}
+
+int64_t ge_gradients_step(const ge_gradients *file, uint64_t sample)
+{
+    return file->steps != NULL ? file->steps[sample] : (int64_t)sample;
+}
+
+static gradecho_status open_layer(ge_gradients *file, size_t layer)
+{
+    gradecho_status status = GRADECHO_OK;
+    hid_t group = H5I_INVALID_HID, access = H5I_INVALID_HID;
+
+    if (file->dataset >= 0 && file->current == layer)
+        return status;
+    ge_h5_close(file->path, &file->dataset, H5Dclose, &status);
+    OPEN_H5(file->path, access, H5Pcreate(H5P_DATASET_ACCESS));
+    TRY_H5(file->path, H5Pset_chunk_cache(access, CACHE_SLOTS, CACHE_BYTES,
+                                          H5D_CHUNK_CACHE_W0_DEFAULT));
+    OPEN_H5(file->path, group, H5Gopen2(file->file, ROOT, H5P_DEFAULT));
+    OPEN_H5(file->path, file->dataset,
+            H5Dopen2(group, file->layers[layer].name, access));
+    file->current = layer;
+fail:
+    ge_h5_close(file->path, &group, H5Gclose, &status);
+    ge_h5_close(file->path, &access, H5Pclose, &status);
+    return status;
+}
+
+/* `rows` x `cols` entries from [row, col] on. */
+static gradecho_status read_box(ge_gradients *file, const uint64_t index[2],
+                                uint64_t row, uint64_t col, uint64_t rows,
+                                uint64_t cols, float *out)
+{
+    gradecho_status status = GRADECHO_OK;
+    const bool plane = file->layers[file->current].rank == RANK_MAX;
+    const hsize_t start[RANK_MAX] = {index[0], index[1], plane ? row : col,
+                                     col};
+    const hsize_t box[RANK_MAX] = {1, 1, plane ? rows : cols, cols};
+    const hsize_t length = rows * cols;
+    hid_t space = H5I_INVALID_HID, memory = H5I_INVALID_HID;
+
+    OPEN_H5(file->path, space, H5Dget_space(file->dataset));
+    TRY_H5(file->path,
+           H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, box, NULL));
+    OPEN_H5(file->path, memory, H5Screate_simple(1, &length, NULL));
+    TRY_H5(file->path, H5Dread(file->dataset, H5T_NATIVE_FLOAT, memory, space,
+                               H5P_DEFAULT, out));
+fail:
+    ge_h5_close(file->path, &memory, H5Sclose, &status);
+    ge_h5_close(file->path, &space, H5Sclose, &status);
+    return status;
+}
+
+gradecho_status ge_gradients_read(ge_gradients *file, uint64_t sample,
+                                  uint32_t replica, size_t layer,
+                                  uint64_t first, uint64_t count, float *out)
+{
+    gradecho_status status = GRADECHO_OK;
+    const uint64_t index[2] = {sample, replica};
+    const struct layer *at = NULL;
+
+    GE_FAIL_IF(sample >= file->facts.samples ||
+                   replica >= file->facts.replicas || layer >= file->count,
+               GRADECHO_E_ARG, "%s: no sample %llu, replica %u, layer %zu",
+               file->path, (unsigned long long)sample, replica, layer);
+    at = &file->layers[layer];
+    GE_FAIL_IF(
+        first > at->rows * at->cols || count > at->rows * at->cols - first,
+        GRADECHO_E_ARG, "%s: layer %s: no entries %llu + %llu", file->path,
+        at->name, (unsigned long long)first, (unsigned long long)count);
+    GE_TRY(open_layer(file, layer));
+
+    /* At most three boxes: the rest of a row, whole rows, part of a row. */
+    while (count > 0) {
+        const uint64_t row = first / at->cols, col = first % at->cols;
+        const bool whole = col == 0 && count >= at->cols;
+        const uint64_t rows = whole ? count / at->cols : 1;
+        const uint64_t left = at->cols - col;
+        const uint64_t cols = whole ? at->cols : left < count ? left : count;
+
+        GE_TRY(read_box(file, index, row, col, rows, cols, out));
+        out += rows * cols;
+        first += rows * cols;
+        count -= rows * cols;
+    }
+fail:
+    return status;
+}

@@ -1,0 +1,378 @@
+#include "writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log_layout.h"
+#include "memory.h"
+
+/* More values than this in one field of one row is a mistake of the caller. */
+#define ROW_VALUES_MAX ((uint64_t)1 << 31)
+
+struct ge_log_writer {
+    char *path;
+    /* In order of acquisition; closed from last to first. */
+    hid_t file, step, fields[GE_FIELDS], memory[GE_SHAPES];
+    struct ge_dimensions dims;
+    uint64_t written;   /* rows in the fields */
+    uint64_t committed; /* rows in /step and flushed */
+    uint32_t flush_every;
+    int64_t *integers; /* room for one row of any integer field */
+    /* Steps of rows committed .. written - 1. They go to the file after the
+     * fields were flushed: whatever HDF5's cache writes by itself before, a
+     * reader that sees a row in /step sees it in every field. */
+    int64_t *waiting;
+    size_t room; /* of `waiting` */
+};
+
+static gradecho_status check_spec(const struct ge_log_spec *spec)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_dimensions *dims = &spec->dims;
+    uint64_t modes = 0, replicas = 0;
+
+    GE_FAIL_IF(dims->layers == 0 || dims->modes == 0 || dims->replicas == 0 ||
+                   !ge_mul_u64(dims->layers, dims->modes, &modes) ||
+                   !ge_mul_u64(dims->layers, dims->replicas, &replicas) ||
+                   modes > ROW_VALUES_MAX || replicas > ROW_VALUES_MAX,
+               GRADECHO_E_ARG,
+               "log %s: cannot hold %zu layers, %zu modes and %zu replicas",
+               spec->path, dims->layers, dims->modes, dims->replicas);
+    GE_FAIL_IF(spec->flush_every == 0, GRADECHO_E_ARG,
+               "log %s: rows between flushes must be at least 1", spec->path);
+fail:
+    return status;
+}
+
+gradecho_status ge_log_check(const char *path, bool overwrite)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct stat about;
+
+    if (lstat(path, &about) == 0) {
+        GE_FAIL_IF(!overwrite, GRADECHO_E_EXISTS,
+                   "log %s exists; use --overwrite or another path", path);
+        GE_FAIL_IF(!S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode),
+                   GRADECHO_E_EXISTS,
+                   "log %s exists and is not a file; use another path", path);
+    }
+fail:
+    return status;
+}
+
+/* The file grows up under another name next to `path`, so that nobody ever
+ * opens half a log and the one to be replaced lives until this is ready. */
+static gradecho_status reserve_name(const struct ge_log_spec *spec,
+                                    char **growing)
+{
+    gradecho_status status = GRADECHO_OK;
+    const char *path = spec->path;
+    char *name = NULL;
+    int fd = -1;
+
+    GE_TRY(ge_log_check(path, spec->overwrite));
+    if (asprintf(&name, "%s.%ld.new", path, (long)getpid()) < 0)
+        name = NULL;
+    GE_FAIL_IF(name == NULL, GRADECHO_E_NOMEM, "log %s: out of memory", path);
+    /* Here and not by HDF5, for a plain word on what is wrong. A leftover of
+     * the same name is of a dead process: this process id is ours now. */
+    fd =
+        open(name, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0666);
+    GE_FAIL_IF(fd < 0, GRADECHO_E_SYS, "log %s cannot be created: %s", path,
+               strerror(errno));
+    close(fd);
+    *growing = name;
+    return GRADECHO_OK;
+fail:
+    free(name);
+    return status;
+}
+
+static gradecho_status publish_name(const struct ge_log_spec *spec,
+                                    const char *growing)
+{
+    gradecho_status status = GRADECHO_OK;
+    int failed = renameat2(AT_FDCWD, growing, AT_FDCWD, spec->path,
+                           spec->overwrite ? 0 : RENAME_NOREPLACE);
+
+    /* Some network file systems cannot refuse to replace; then the check in
+     * reserve_name() has to do. */
+    if (failed != 0 && (errno == EINVAL || errno == ENOSYS))
+        failed = rename(growing, spec->path);
+    GE_FAIL_IF(failed != 0 && errno == EEXIST, GRADECHO_E_EXISTS,
+               "log %s exists; use --overwrite or another path", spec->path);
+    GE_FAIL_IF(failed != 0, GRADECHO_E_SYS, "log %s cannot be created: %s",
+               spec->path, strerror(errno));
+fail:
+    return status;
+}
+
+static gradecho_status open_file(ge_log_writer *log, const char *growing)
+{
+    gradecho_status status = GRADECHO_OK;
+    hid_t access = H5I_INVALID_HID;
+
+    OPEN_H5(log->path, access, H5Pcreate(H5P_FILE_ACCESS));
+    /* Pinned: what SWMR needs, and what every HDF5 since 1.10 reads. */
+    TRY_H5(log->path,
+           H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110));
+    TRY_H5(log->path, H5Pset_fclose_degree(access, H5F_CLOSE_SEMI));
+    OPEN_H5(log->path, log->file,
+            H5Fcreate(growing, H5F_ACC_TRUNC, H5P_DEFAULT, access));
+fail:
+    ge_h5_close(log->path, &access, H5Pclose, &status);
+    return status;
+}
+
+/* What append needs, so that it allocates nothing. */
+static gradecho_status prepare_buffers(ge_log_writer *log)
+{
+    gradecho_status status = GRADECHO_OK;
+    size_t widest = 1;
+
+    for (int i = 0; i < GE_SHAPES; i++) {
+        hsize_t row[GE_RANK_MAX];
+        const int rank = ge_layout_row((enum ge_shape)i, &log->dims, row);
+
+        OPEN_H5(log->path, log->memory[i], H5Screate_simple(rank, row, NULL));
+    }
+    for (int i = 0; i < GE_FIELDS; i++)
+        if (ge_fields[i].integer)
+            widest = ge_max_size(
+                widest, ge_shape_count(ge_fields[i].shape, &log->dims));
+    log->integers = ge_alloc(widest, sizeof *log->integers);
+    log->room = log->flush_every < 1024 ? log->flush_every : 1024;
+    log->waiting = ge_alloc(log->room, sizeof *log->waiting);
+    GE_FAIL_IF(log->integers == NULL || log->waiting == NULL, GRADECHO_E_NOMEM,
+               "log %s: out of memory", log->path);
+fail:
+    return status;
+}
+
+/* Close whatever is open, free everything. */
+static void destroy(ge_log_writer *log, gradecho_status *status)
+{
+    if (log == NULL)
+        return;
+    for (int i = GE_SHAPES; i-- > 0;)
+        ge_h5_close(log->path, &log->memory[i], H5Sclose, status);
+    for (int i = GE_FIELDS; i-- > 0;)
+        ge_h5_close(log->path, &log->fields[i], H5Dclose, status);
+    ge_h5_close(log->path, &log->step, H5Dclose, status);
+    ge_h5_close(log->path, &log->file, H5Fclose, status);
+    free(log->waiting);
+    free(log->integers);
+    free(log->path);
+    free(log);
+}
+
+static ge_log_writer *allocate(const struct ge_log_spec *spec)
+{
+    ge_log_writer *log = ge_alloc(1, sizeof *log);
+
+    if (log == NULL)
+        return NULL;
+    log->path = strdup(spec->path);
+    if (log->path == NULL) {
+        free(log);
+        return NULL;
+    }
+    log->file = log->step = H5I_INVALID_HID;
+    for (int i = 0; i < GE_FIELDS; i++)
+        log->fields[i] = H5I_INVALID_HID;
+    for (int i = 0; i < GE_SHAPES; i++)
+        log->memory[i] = H5I_INVALID_HID;
+    log->dims = spec->dims;
+    log->flush_every = spec->flush_every;
+    return log;
+}
+
+gradecho_status ge_log_create(const struct ge_log_spec *spec,
+                              ge_log_writer **writer)
+{
+    gradecho_status status = GRADECHO_OK;
+    ge_log_writer *log = NULL;
+    char *growing = NULL;
+
+    ge_h5_quiet();
+    GE_TRY(check_spec(spec));
+    log = allocate(spec);
+    GE_FAIL_IF(log == NULL, GRADECHO_E_NOMEM, "log %s: out of memory",
+               spec->path);
+    GE_TRY(reserve_name(spec, &growing));
+    GE_TRY(open_file(log, growing));
+    GE_TRY(ge_layout_create(log->file, spec, &log->step, log->fields));
+    GE_TRY(prepare_buffers(log));
+    TRY_H5(log->path, H5Fstart_swmr_write(log->file));
+    GE_TRY(publish_name(spec, growing));
+    free(growing);
+    *writer = log;
+    return GRADECHO_OK;
+fail:
+    destroy(log, &status);
+    if (growing != NULL)
+        unlink(growing);
+    free(growing);
+    return status;
+}
+
+/* Grow a dataset by `count` rows behind row first - 1; where it is already as
+ * long, this does nothing, so a retry is sound. */
+static gradecho_status grow(ge_log_writer *log, hid_t dataset,
+                            enum ge_shape shape, uint64_t first, uint64_t count)
+{
+    gradecho_status status = GRADECHO_OK;
+    hsize_t extent[GE_RANK_MAX];
+
+    ge_layout_row(shape, &log->dims, extent);
+    extent[0] = first + count;
+    TRY_H5(log->path, H5Dset_extent(dataset, extent));
+    return GRADECHO_OK;
+fail:
+    /* HDF5 has the new length but not all of its chunks: back, so that the
+     * next try makes them. */
+    extent[0] = first;
+    if (H5Dset_extent(dataset, extent) < 0)
+        (void)H5Eclear2(H5E_DEFAULT); /* told above */
+    return status;
+}
+
+/* Write `count` rows from `first` on, the last of the dataset. */
+static gradecho_status write_rows(ge_log_writer *log, hid_t dataset,
+                                  enum ge_shape shape, uint64_t first,
+                                  uint64_t count, hid_t memory, hid_t type,
+                                  const void *values)
+{
+    gradecho_status status = GRADECHO_OK;
+    const hsize_t start[GE_RANK_MAX] = {first, 0, 0};
+    hsize_t box[GE_RANK_MAX];
+    hid_t space = H5I_INVALID_HID;
+
+    ge_layout_row(shape, &log->dims, box);
+    box[0] = count;
+    GE_TRY(grow(log, dataset, shape, first, count));
+    OPEN_H5(log->path, space, H5Dget_space(dataset));
+    TRY_H5(log->path,
+           H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, box, NULL));
+    TRY_H5(log->path,
+           H5Dwrite(dataset, type, memory, space, H5P_DEFAULT, values));
+fail:
+    ge_h5_close(log->path, &space, H5Sclose, &status);
+    return status;
+}
+
+static gradecho_status write_field(ge_log_writer *log, enum ge_field field,
+                                   const double *values)
+{
+    const struct ge_field_info *info = &ge_fields[field];
+    const size_t count = ge_shape_count(info->shape, &log->dims);
+    const hid_t memory = log->memory[info->shape];
+
+    if (!info->integer)
+        return write_rows(log, log->fields[field], info->shape, log->written, 1,
+                          memory, H5T_NATIVE_DOUBLE, values);
+    /* What HDF5 makes of NaN as an integer is not written anywhere. */
+    for (size_t i = 0; i < count; i++)
+        log->integers[i] =
+            fabs(values[i]) < 0x1p63 ? (int64_t)values[i] : INT64_C(-1);
+    return write_rows(log, log->fields[field], info->shape, log->written, 1,
+                      memory, H5T_NATIVE_INT64, log->integers);
+}
+
+/* Make room for one more waiting step. */
+static gradecho_status reserve_waiting(ge_log_writer *log)
+{
+    gradecho_status status = GRADECHO_OK;
+    const uint64_t waiting = log->written - log->committed;
+    int64_t *more = NULL;
+
+    if (waiting < log->room)
+        return GRADECHO_OK;
+    more = ge_alloc(2 * log->room, sizeof *more);
+    GE_FAIL_IF(more == NULL, GRADECHO_E_NOMEM, "log %s: out of memory",
+               log->path);
+    memcpy(more, log->waiting, log->room * sizeof *more);
+    free(log->waiting);
+    log->waiting = more;
+    log->room *= 2;
+fail:
+    return status;
+}
+
+/* Show the waiting rows to readers and hand them to the system. */
+static gradecho_status commit(ge_log_writer *log)
+{
+    gradecho_status status = GRADECHO_OK;
+    const uint64_t count = log->written - log->committed;
+    const hsize_t length = count;
+    hid_t memory = H5I_INVALID_HID;
+
+    if (count == 0)
+        return GRADECHO_OK;
+    /* Two flushes: within one, HDF5 writes the datasets in any order. And
+     * H5Fflush, not H5Dflush: only that also commits the end-of-file mark,
+     * without which recovery would cut the file off. */
+    TRY_H5(log->path, H5Fflush(log->file, H5F_SCOPE_LOCAL));
+    OPEN_H5(log->path, memory, H5Screate_simple(1, &length, NULL));
+    GE_TRY(write_rows(log, log->step, GE_PER_STEP, log->committed, count,
+                      memory, H5T_NATIVE_INT64, log->waiting));
+    TRY_H5(log->path, H5Fflush(log->file, H5F_SCOPE_LOCAL));
+    log->committed = log->written;
+fail:
+    ge_h5_close(log->path, &memory, H5Sclose, &status);
+    return status;
+}
+
+gradecho_status ge_log_append(ge_log_writer *writer, const struct ge_row *row)
+{
+    gradecho_status status = GRADECHO_OK;
+    ge_log_writer *log = writer;
+    const uint64_t before = log->written;
+
+    GE_FAIL_IF(row->dims.layers != log->dims.layers ||
+                   row->dims.modes != log->dims.modes ||
+                   row->dims.replicas != log->dims.replicas,
+               GRADECHO_E_ARG,
+               "log %s: a row of %zu layers, %zu modes and %zu replicas does "
+               "not fit",
+               log->path, row->dims.layers, row->dims.modes,
+               row->dims.replicas);
+    GE_TRY(reserve_waiting(log));
+    for (int i = 0; i < GE_FIELDS; i++)
+        GE_TRY(write_field(log, (enum ge_field)i, row->values[i]));
+    log->waiting[log->written - log->committed] = row->step;
+    log->written++;
+    if (log->written - log->committed >= log->flush_every)
+        GE_TRY(commit(log));
+    return GRADECHO_OK;
+fail: /* the next append takes this row's place */
+    log->written = before;
+    return status;
+}
+
+uint64_t ge_log_rows(const ge_log_writer *writer)
+{
+    return writer->committed;
+}
+
+gradecho_status ge_log_close(ge_log_writer **writer)
+{
+    gradecho_status status = GRADECHO_OK;
+    ge_log_writer *log = writer != NULL ? *writer : NULL;
+
+    if (log == NULL)
+        return GRADECHO_OK;
+    *writer = NULL;
+    GE_TRY(commit(log));
+    GE_TRY(ge_h5_change_int(log->path, log->file, GE_ATTRIBUTE_CLEAN_CLOSE, 1));
+fail:
+    destroy(log, &status);
+    return status;
+}

@@ -1,0 +1,51 @@
+/*
+ * engine.h - what one sample costs and gives: from gradients to a log row.
+ *
+ * The one implementation behind `monitor` and `replay`. A sample goes through
+ *   1. reduce    which replicas count in which layer; the mean over replicas,
+ *                piece by piece; each replica's squared distance to it
+ *   2. decompose (echo samples) the modes of the mean, each layer at one rank;
+ *                each replica's own and leave-one-out modes, where it lies
+ *   3. gather    a few numbers per replica, layer and mode to rank 0
+ *   4. record    rank 0: noise, echoes, laws, errors, into one row
+ *
+ * The noise is measured centred on the mean, in double precision: an error e
+ * of the mean adds K e^2 to the sum of squares and nothing of first order, so
+ * that the mean may be single precision, and each replica's own share, which
+ * the jackknife and the health figures need, comes for free. (A pairwise merge
+ * inside the reduction is as accurate and gives only the total: see
+ * bench/reduction.c.)
+ *
+ * Memory: one mean of the layers with an echo, pieces of bounded size, and a
+ * workspace of the largest layer. Main thread.
+ */
+#ifndef GRADECHO_MONITOR_ENGINE_H
+#define GRADECHO_MONITOR_ENGINE_H
+
+#include "schema.h"
+#include "source.h"
+
+typedef struct ge_engine ge_engine;
+
+/* Collective. All are borrowed and outlive the engine.
+ * \return GRADECHO_E_NOMEM  the same on all ranks */
+GRADECHO_MUST_CHECK gradecho_status
+ge_engine_create(ge_comm *comm, const struct ge_config *config,
+                 struct ge_source *source, ge_engine **engine);
+void ge_engine_destroy(ge_engine **engine);
+
+/* Lengths of a row's dimensions. */
+struct ge_dimensions ge_engine_dimensions(const ge_engine *engine);
+
+/* Collective. Measure the sample at the source's front and release it there
+ * as soon as its data are not needed any more.
+ *
+ * \param echo  measure echoes too (equal on all ranks)
+ * \param row   rank 0: cleared and filled; else ignored
+ * \return what the gravest rank says; after GRADECHO_E_MPI and _E_TIMEOUT no
+ *         further collective is possible */
+GRADECHO_MUST_CHECK gradecho_status ge_engine_measure(ge_engine *engine,
+                                                      bool echo,
+                                                      struct ge_row *row);
+
+#endif

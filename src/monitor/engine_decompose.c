@@ -1,0 +1,118 @@
+/*
+ * Phase 2: modes of the mean at their owners, sent to all; then, where each
+ * replica lies, its own modes and those of the mean of the others.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "engine_private.h"
+#include "memory.h"
+#include "try.h"
+
+/* A layer can have an echo in this sample: it has modes and two replicas. */
+static bool has_echo(const ge_engine *engine, size_t l)
+{
+    return engine->layers->item[l].modes > 0 && engine->used[l] >= 2.0;
+}
+
+static gradecho_status find_references(ge_engine *engine)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        struct ge_modes *modes = &engine->reference[l];
+
+        if (!has_echo(engine, l) ||
+            engine->owner[l] != ge_comm_rank(engine->comm))
+            continue;
+        const gradecho_status local = ge_svd_leading(
+            engine->svd, engine->mean_kept + engine->kept_at[l], modes);
+        ge_engine_note(engine, local);
+        if (local < GRADECHO_OK) /* tell the others by the modes themselves */
+            for (size_t i = 0; i < ge_modes_floats(modes); i++)
+                modes->block[i] = (float)NAN;
+    }
+    for (size_t l = 0; l < engine->layers->count; l++)
+        if (has_echo(engine, l))
+            GE_TRY(ge_comm_broadcast(engine->comm, engine->reference[l].block,
+                                     ge_modes_floats(&engine->reference[l]) *
+                                         sizeof(float),
+                                     engine->owner[l]));
+fail:
+    return status;
+}
+
+/* L = (K mean - g)/(K-1), the mean of the other replicas. */
+static void leave_out(const float *mean, const float *g, double k,
+                      size_t entries, float *others)
+{
+    for (size_t i = 0; i < entries; i++)
+        others[i] = (float)((k * (double)mean[i] - (double)g[i]) / (k - 1.0));
+}
+
+/* Modes of `a` in the order of the reference. */
+static gradecho_status matched_modes(ge_engine *engine, size_t l,
+                                     const float *a, struct ge_modes *matched)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_modes *reference = &engine->reference[l];
+    struct ge_modes found = {0};
+
+    GE_TRY(ge_modes_init(&found, reference->rows, reference->cols,
+                         engine->layers->item[l].found));
+    GE_TRY(ge_modes_init(matched, reference->rows, reference->cols,
+                         reference->count));
+    GE_TRY(ge_svd_leading(engine->svd, a, &found));
+    GE_TRY(ge_modes_match(reference, &found, matched));
+fail:
+    ge_modes_fini(&found);
+    return status;
+}
+
+/* The terms (struct ge_echo_terms, in its order) of every mode of one layer of
+ * one local replica, into its row. */
+static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_layer *layer = &engine->layers->item[l];
+    struct ge_modes own = {0}, held = {0};
+    double *row = engine->rows + j * engine->width + engine->terms_at[l];
+    double *z = ge_alloc(3 * layer->modes, sizeof *z);
+    const float *g =
+        ge_engine_entries(engine, j, l, 0, layer->entries, engine->gradient);
+
+    GE_FAIL_IF(z == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
+    double *a = z + layer->modes, *b = a + layer->modes;
+    leave_out(engine->mean_kept + engine->kept_at[l], g, engine->used[l],
+              layer->entries, engine->others);
+    GE_TRY(matched_modes(engine, l, g, &own));
+    GE_TRY(matched_modes(engine, l, engine->others, &held));
+    ge_modes_overlap(&own, &held, z);
+    GE_TRY(ge_modes_project(&own, engine->others, a));
+    GE_TRY(ge_modes_project(&held, g, b));
+    for (size_t k = 0; k < layer->modes; k++, row += GE_TERM_SIZE) {
+        row[0] = z[k];
+        row[1] = a[k];
+        row[2] = b[k];
+        row[3] = (double)own.s[k];
+    }
+fail:
+    ge_modes_fini(&own);
+    ge_modes_fini(&held);
+    free(z);
+    return status;
+}
+
+gradecho_status ge_engine_decompose(ge_engine *engine)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    GE_TRY(find_references(engine));
+    for (size_t j = 0; j < engine->facts.replicas; j++)
+        for (size_t l = 0; l < engine->layers->count; l++)
+            if (has_echo(engine, l) && ge_engine_valid(engine, j, l) &&
+                !isnan(engine->reference[l].s[0]))
+                ge_engine_note(engine, measure(engine, j, l));
+fail:
+    return status;
+}

@@ -1,0 +1,214 @@
+/*
+ * Phase 1: which replicas count, the mean, and each replica's distance to it.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "engine_private.h"
+#include "memory.h"
+#include "moments.h"
+#include "try.h"
+
+/* A piece of the flat vector of all layers: runs of single layers. */
+struct run {
+    size_t layer, first, count;
+};
+enum { RUNS_MAX = 256 };
+
+struct piece {
+    struct run run[RUNS_MAX];
+    struct ge_mean_span span[RUNS_MAX];
+    size_t runs, count;
+};
+
+enum { WARNINGS_MAX = 10 };
+
+static void warn_not_finite(ge_engine *engine, size_t j, size_t l)
+{
+    const struct ge_source *source = engine->source;
+
+    if (engine->warned >= WARNINGS_MAX)
+        return;
+    engine->warned++;
+    ge_warn("step %lld: layer %s of replica %zu is not finite; the layer is "
+            "measured without it%s",
+            (long long)engine->facts.step, engine->layers->item[l].name,
+            source->ops->number(source, j),
+            engine->warned == WARNINGS_MAX
+                ? " (not told again; layer_replicas in the log has it)"
+                : "");
+}
+
+static bool all_finite(ge_engine *engine, size_t j, size_t l)
+{
+    const size_t entries = engine->layers->item[l].entries;
+
+    for (size_t first = 0; first < entries; first += GE_ENGINE_PIECE) {
+        const size_t n = ge_min_size(entries - first, GE_ENGINE_PIECE);
+
+        if (!ge_all_finite(
+                ge_engine_entries(engine, j, l, first, n, engine->staged), n))
+            return false;
+    }
+    return true;
+}
+
+/* Decide which replicas count in which layer, and learn every layer's K. */
+static gradecho_status count_replicas(ge_engine *engine)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t count = engine->layers->count;
+    const struct ge_sample_facts *facts = &engine->facts;
+    double *rider = engine->used + count;
+
+    memset(engine->used, 0, (count + GE_RIDERS) * sizeof(double));
+    for (size_t j = 0; j < facts->replicas; j++) {
+        for (size_t l = 0; l < count; l++) {
+            bool *valid = &engine->valid[j * count + l];
+
+            *valid = engine->source->ops->present(engine->source, j, l);
+            if (*valid && !all_finite(engine, j, l)) {
+                *valid = false;
+                warn_not_finite(engine, j, l);
+            }
+            engine->used[l] += *valid ? 1.0 : 0.0;
+        }
+    }
+    rider[GE_RIDER_LOSS] = facts->loss;
+    rider[GE_RIDER_LOSSES] = facts->losses;
+    rider[GE_RIDER_BATCH] = facts->batch_size;
+    rider[GE_RIDER_BATCHES] = facts->batch_sizes;
+    rider[GE_RIDER_TIME] = facts->time;
+    rider[GE_RIDER_TIMES] = facts->times;
+    rider[GE_RIDER_REPLICAS] = (double)facts->replicas;
+    GE_TRY(ge_comm_sum(engine->comm, engine->used, count + GE_RIDERS));
+fail:
+    return status;
+}
+
+/* Cut the next piece, from entry *first of layer *layer on. */
+static void cut(const ge_engine *engine, size_t *layer, size_t *first,
+                struct piece *piece)
+{
+    piece->runs = 0;
+    piece->count = 0;
+    while (*layer < engine->layers->count && piece->runs < RUNS_MAX &&
+           piece->count < GE_ENGINE_PIECE) {
+        const size_t left = engine->layers->item[*layer].entries - *first;
+        const size_t n = ge_min_size(left, GE_ENGINE_PIECE - piece->count);
+
+        piece->run[piece->runs] = (struct run){*layer, *first, n};
+        piece->span[piece->runs] =
+            (struct ge_mean_span){n, engine->used[*layer]};
+        piece->runs++;
+        piece->count += n;
+        *first += n;
+        if (n == left) {
+            (*layer)++;
+            *first = 0;
+        }
+    }
+}
+
+/* This rank's one replica of the piece, in one stretch: where it lies if it
+ * lies so, else staged; NULL if the rank has none. */
+static const float *gather_one(ge_engine *engine, const struct piece *piece)
+{
+    float *at = engine->staged;
+
+    if (engine->facts.replicas == 0)
+        return NULL;
+    if (piece->runs == 1 && ge_engine_valid(engine, 0, piece->run[0].layer))
+        return ge_engine_entries(engine, 0, piece->run[0].layer,
+                                 piece->run[0].first, piece->count, at);
+    for (size_t i = 0; i < piece->runs; i++) {
+        const struct run *run = &piece->run[i];
+
+        if (!ge_engine_valid(engine, 0, run->layer)) {
+            memset(at, 0, run->count * sizeof *at);
+        } else {
+            const float *from = ge_engine_entries(engine, 0, run->layer,
+                                                  run->first, run->count, at);
+
+            if (from != at)
+                memcpy(at, from, run->count * sizeof *at);
+        }
+        at += run->count;
+    }
+    return engine->staged;
+}
+
+static void sum_all(ge_engine *engine, const struct piece *piece)
+{
+    double *at = engine->sums;
+
+    memset(at, 0, piece->count * sizeof *at);
+    for (size_t i = 0; i < piece->runs; i++) {
+        const struct run *run = &piece->run[i];
+
+        for (size_t j = 0; j < engine->facts.replicas; j++) {
+            if (!ge_engine_valid(engine, j, run->layer))
+                continue;
+            const float *g = ge_engine_entries(
+                engine, j, run->layer, run->first, run->count, engine->staged);
+            for (size_t e = 0; e < run->count; e++)
+                at[e] += (double)g[e];
+        }
+        at += run->count;
+    }
+}
+
+/* Add the piece to what is known of its layers: D of each local replica,
+ * ||mean||^2, and the mean itself where it will be decomposed. */
+static void account(ge_engine *engine, const struct piece *piece, bool keep)
+{
+    const float *mean = engine->piece;
+    const bool root = ge_comm_rank(engine->comm) == 0;
+
+    for (size_t i = 0; i < piece->runs; i++) {
+        const struct run *run = &piece->run[i];
+        const size_t l = run->layer;
+
+        for (size_t j = 0; j < engine->facts.replicas; j++) {
+            if (!ge_engine_valid(engine, j, l))
+                continue;
+            const float *g = ge_engine_entries(engine, j, l, run->first,
+                                               run->count, engine->staged);
+            double *d = &engine->rows[j * engine->width + 1 + l];
+            const double more = ge_sum_squared_differences(g, mean, run->count);
+
+            *d = run->first == 0 ? more : *d + more;
+        }
+        if (root)
+            engine->mean_sqnorm[l] += ge_sum_squares(mean, run->count);
+        if (keep && engine->layers->item[l].modes > 0)
+            memcpy(engine->mean_kept + engine->kept_at[l] + run->first, mean,
+                   run->count * sizeof *mean);
+        mean += run->count;
+    }
+}
+
+gradecho_status ge_engine_reduce(ge_engine *engine, bool keep)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct piece piece;
+    size_t layer = 0, first = 0;
+
+    GE_TRY(count_replicas(engine));
+    memset(engine->mean_sqnorm, 0,
+           engine->layers->count * sizeof *engine->mean_sqnorm);
+    while (layer < engine->layers->count) {
+        const float *narrow = NULL;
+
+        cut(engine, &layer, &first, &piece);
+        if (engine->wide)
+            sum_all(engine, &piece);
+        else
+            narrow = gather_one(engine, &piece);
+        GE_TRY(ge_mean_piece(engine->mean, narrow, engine->sums, piece.count,
+                             piece.span, engine->piece));
+        account(engine, &piece, keep);
+    }
+fail:
+    return status;
+}

@@ -1,0 +1,239 @@
+#include "run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agree.h"
+#include "engine.h"
+#include "memory.h"
+#include "try.h"
+#include "writer.h"
+
+/* How long a look may wait before the ranks vote again: a rank that is told to
+ * stop, or whose trainer died, is heard by the others within this. */
+static const double look_seconds = 1.0;
+
+struct session {
+    ge_comm *comm;
+    const struct ge_run *run;
+    struct ge_source *source;
+    ge_engine *engine;
+    bool root;
+    ge_log_writer *log; /* root */
+    struct ge_row row;  /* root */
+    uint64_t samples;   /* measured */
+    uint64_t unwritten; /* root: rows that the log did not take */
+    uint64_t dropped;
+};
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The effective configuration as text; the caller frees it. */
+static char *config_text(const struct ge_config *config)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+
+    if (stream == NULL)
+        return NULL;
+    const bool printed = ge_config_print(config, false, stream);
+
+    if (fclose(stream) != 0 || !printed) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static gradecho_status create_log(struct session *s)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_dimensions dims = ge_engine_dimensions(s->engine);
+    const struct ge_source_facts *facts = &s->source->facts;
+    char *text = config_text(s->run->config);
+    struct ge_log_layer *layers = ge_alloc(dims.layers, sizeof *layers);
+
+    GE_FAIL_IF(text == NULL || layers == NULL, GRADECHO_E_NOMEM,
+               "no memory for the log");
+    for (size_t l = 0; l < dims.layers; l++) {
+        const struct ge_layer *layer = &facts->layers.item[l];
+
+        layers[l] =
+            (struct ge_log_layer){layer->name, layer->rows, layer->cols};
+    }
+    const struct ge_log_spec spec = {
+        .path = s->run->log_path,
+        .overwrite = s->run->overwrite,
+        .session = s->run->session != NULL ? s->run->session : "replay",
+        .world_size = facts->world,
+        .config = text,
+        .flush_every = (uint32_t)s->run->config->log_flush_every,
+        .dims = dims,
+        .layers = layers,
+    };
+    GE_TRY(ge_row_init(&s->row, &dims));
+    GE_TRY(ge_log_create(&spec, &s->log));
+fail:
+    free(layers);
+    free(text);
+    return status;
+}
+
+static gradecho_status open_session(struct session *s)
+{
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
+    const struct ge_run *run = s->run;
+
+    /* Say so now, and not when the trainers have come. */
+    ge_message_capture(1);
+    if (s->root)
+        local = ge_log_check(run->log_path, run->overwrite);
+    GE_TRY(ge_comm_agree(s->comm, local));
+    if (run->gradients != NULL)
+        GE_TRY(ge_source_open_file(s->comm, run->gradients, &s->source));
+    else
+        GE_TRY(ge_source_open_segments(s->comm, run->config, run->session,
+                                       run->stop, &s->source));
+    if (status == GRADECHO_END)
+        return status;
+    ge_layers_select(&s->source->facts.layers, run->config);
+    GE_TRY(ge_engine_create(s->comm, run->config, s->source, &s->engine));
+    ge_message_capture(1);
+    local = s->root ? create_log(s) : GRADECHO_OK;
+    GE_TRY(ge_comm_agree(s->comm, local));
+    if (s->root)
+        ge_info("%zu layers, %zu replicas, log %s",
+                s->source->facts.layers.count, s->source->facts.replicas_max,
+                run->log_path);
+fail:
+    return status;
+}
+
+/* The log's troubles are not the training's: tell once, go on, try again with
+ * the next row. */
+static void append(struct session *s)
+{
+    ge_message_capture(s->unwritten > 0);
+    if (ge_log_append(s->log, &s->row) < GRADECHO_OK) {
+        if (s->unwritten == 0)
+            ge_warn("log %s: cannot write step %lld; measuring goes on, "
+                    "writing is tried again with every sample",
+                    s->run->log_path, (long long)s->row.step);
+        s->unwritten++;
+    }
+    ge_message_capture(0);
+}
+
+static void draw_progress(const struct session *s, bool last)
+{
+    const uint64_t all = s->source->facts.samples;
+
+    if (!s->root || !s->run->progress || all == 0)
+        return;
+    fprintf(stderr, "\rsample %llu of %llu%s", (unsigned long long)s->samples,
+            (unsigned long long)all, last ? "\n" : "");
+}
+
+static gradecho_status measure(struct session *s, uint64_t dropped)
+{
+    gradecho_status status = GRADECHO_OK;
+    const double start = now();
+    const uint64_t every = (uint64_t)s->run->config->sample_echo_every;
+
+    if (s->samples > 0 && s->samples % every == 0)
+        draw_progress(s, false);
+    GE_TRY(ge_engine_measure(s->engine, s->samples % every == 0, &s->row));
+    s->samples++;
+    if (s->root) {
+        s->row.values[GE_DROPPED][0] = (double)dropped;
+        s->row.values[GE_DURATION][0] = now() - start;
+        append(s);
+    }
+fail:
+    return status;
+}
+
+static gradecho_status loop(struct session *s)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_source_ops *ops = s->source->ops;
+
+    for (;;) {
+        struct ge_view view = {.stop = *s->run->stop != 0};
+        struct ge_ballot ballot;
+        struct ge_verdict verdict;
+
+        ops->look(s->source, look_seconds, &view);
+        view.stop = view.stop || *s->run->stop != 0;
+        ge_agree_vote(&view, &ballot);
+        GE_TRY(ge_comm_max(s->comm, ballot.word, GE_BALLOT_SIZE));
+        ge_agree_decide(&ballot, &verdict);
+        s->dropped = verdict.dropped;
+        switch (verdict.action) {
+        case GE_VERDICT_MEASURE:
+            GE_TRY(measure(s, verdict.dropped));
+            break;
+        case GE_VERDICT_ADVANCE:
+            ops->advance(s->source, verdict.step);
+            break;
+        case GE_VERDICT_WAIT:
+            break;
+        case GE_VERDICT_END:
+            return GRADECHO_OK;
+        case GE_VERDICT_FAIL:
+            return verdict.status;
+        }
+    }
+fail:
+    return status;
+}
+
+static gradecho_status close_session(struct session *s)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    if (s->root && s->log != NULL) {
+        const uint64_t rows = ge_log_rows(s->log);
+
+        status = ge_log_close(&s->log);
+        ge_info("log %s: %llu samples, %llu dropped", s->run->log_path,
+                (unsigned long long)rows, (unsigned long long)s->dropped);
+        if (s->unwritten > 0) {
+            ge_error("log %s: %llu samples could not be written",
+                     s->run->log_path, (unsigned long long)s->unwritten);
+            status = GRADECHO_E_HDF5;
+        }
+    }
+    ge_row_fini(&s->row);
+    ge_engine_destroy(&s->engine);
+    ge_source_close(&s->source);
+    return status;
+}
+
+gradecho_status ge_run(ge_comm *comm, const struct ge_run *run)
+{
+    struct session s = {
+        .comm = comm, .run = run, .root = ge_comm_rank(comm) == 0};
+    gradecho_status status = GRADECHO_OK, closed = GRADECHO_OK;
+
+    ge_comm_set_timeout(comm, run->config->timeout_seconds);
+    status = open_session(&s);
+    if (status == GRADECHO_OK) {
+        status = loop(&s);
+        draw_progress(&s, true);
+    } else if (status == GRADECHO_END) { /* stopped before it began */
+        status = GRADECHO_OK;
+    }
+    closed = close_session(&s);
+    if (status == GRADECHO_E_MPI || status == GRADECHO_E_TIMEOUT)
+        return status; /* nobody is left to agree with */
+    return ge_comm_agree(comm, status < GRADECHO_OK ? status : closed);
+}

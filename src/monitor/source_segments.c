@@ -1,0 +1,469 @@
+/*
+ * Trainers' segments as a source. A monitor serves one or more trainers of its
+ * own node; which ones follows from what the segments say.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consumer.h"
+#include "convert.h"
+#include "memory.h"
+#include "source.h"
+#include "try.h"
+
+/* One trainer. */
+struct trainer {
+    ge_consumer *consumer;
+    uint32_t rank;
+    bool live;
+    struct ge_handed_sample sample; /* at the front, after a READY look */
+    uint64_t discarded;             /* samples that others did not have */
+};
+
+struct segment_source {
+    struct ge_source base;
+    struct trainer *trainer; /* [trainers] */
+    size_t trainers;
+    size_t *owner;          /* [replicas_here] trainer of local replica j */
+    uint32_t *within;       /* [replicas_here] its number at that trainer */
+    size_t present;         /* local replicas of the sample at the front */
+    uint32_t replicas_each; /* most of one trainer */
+    bool stop_on_loss, stop;
+};
+
+static struct segment_source *self(struct ge_source *source)
+{
+    return (struct segment_source *)(void *)source;
+}
+
+static const struct segment_source *const_self(const struct ge_source *source)
+{
+    return (const struct segment_source *)(const void *)source;
+}
+
+/* A trainer that will hand over nothing more. Its samples are used up. */
+static void retire(struct segment_source *s, struct trainer *t, const char *why)
+{
+    t->live = false;
+    if (why == NULL)
+        return;
+    ge_warn("trainer %u %s; %s", t->rank, why,
+            s->stop_on_loss ? "ending (on_rank_loss: stop)"
+                            : "going on without it (on_rank_loss: continue)");
+    s->stop = s->stop || s->stop_on_loss;
+}
+
+/* Bring one trainer's front sample up; false if it has none yet. */
+static bool look_at(struct segment_source *s, struct trainer *t,
+                    double patience)
+{
+    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
+
+    if (status == GRADECHO_AGAIN && patience > 0.0) {
+        ge_consumer_wait(t->consumer, patience);
+        status = ge_consumer_peek(t->consumer, &t->sample);
+    }
+    if (status == GRADECHO_END)
+        retire(s, t, ge_consumer_closed(t->consumer) ? NULL : "died");
+    else if (status < GRADECHO_OK)
+        retire(s, t, "handed over a corrupt segment");
+    return status != GRADECHO_AGAIN;
+}
+
+static void discard_older(struct segment_source *s, int64_t step)
+{
+    for (size_t i = 0; i < s->trainers; i++) {
+        struct trainer *t = &s->trainer[i];
+
+        if (t->live && t->sample.step < step) {
+            ge_consumer_release(t->consumer);
+            t->discarded++;
+        }
+    }
+}
+
+static void list_replicas(struct segment_source *s)
+{
+    s->present = 0;
+    for (size_t i = 0; i < s->trainers; i++) {
+        if (!s->trainer[i].live)
+            continue;
+        for (uint32_t r = 0; r < s->trainer[i].sample.replicas; r++) {
+            s->owner[s->present] = i;
+            s->within[s->present++] = r;
+        }
+    }
+}
+
+static uint64_t dropped(const struct segment_source *s)
+{
+    uint64_t most = 0;
+
+    for (size_t i = 0; i < s->trainers; i++) {
+        const struct trainer *t = &s->trainer[i];
+        const uint64_t lost = ge_consumer_dropped(t->consumer) + t->discarded;
+
+        most = lost > most ? lost : most;
+    }
+    return most;
+}
+
+static void look(struct ge_source *source, double patience,
+                 struct ge_view *view)
+{
+    struct segment_source *s = self(source);
+    int64_t newest = -1, oldest = -1;
+    bool waiting = false, live = false;
+
+    do {
+        newest = -1;
+        live = false;
+        for (size_t i = 0; i < s->trainers && !waiting; i++) {
+            struct trainer *t = &s->trainer[i];
+
+            if (!t->live)
+                continue;
+            waiting = !look_at(s, t, patience);
+            if (waiting || !t->live)
+                continue;
+            oldest = !live || t->sample.step < oldest ? t->sample.step : oldest;
+            newest = t->sample.step > newest ? t->sample.step : newest;
+            live = true;
+        }
+        if (!waiting && live && oldest != newest)
+            discard_older(s, newest);
+    } while (!waiting && live && oldest != newest);
+
+    view->state = waiting ? GE_VIEW_WAITING
+                  : live  ? GE_VIEW_READY
+                          : GE_VIEW_ENDED;
+    view->step = newest;
+    view->stop = view->stop || s->stop;
+    view->dropped = dropped(s);
+    if (view->state == GE_VIEW_READY)
+        list_replicas(s);
+}
+
+static void advance(struct ge_source *source, int64_t step)
+{
+    discard_older(self(source), step);
+}
+
+static void add_known(double value, double *sum, double *count)
+{
+    if (isfinite(value)) {
+        *sum += value;
+        *count += 1.0;
+    }
+}
+
+static void describe(const struct ge_source *source,
+                     struct ge_sample_facts *facts)
+{
+    const struct segment_source *s = const_self(source);
+
+    *facts = (struct ge_sample_facts){.replicas = s->present, .step = -1};
+    for (size_t i = 0; i < s->trainers; i++) {
+        const struct ge_handed_sample *sample = &s->trainer[i].sample;
+
+        if (!s->trainer[i].live)
+            continue;
+        facts->step = sample->step;
+        add_known(sample->loss, &facts->loss, &facts->losses);
+        if (sample->batch_size > 0.0)
+            add_known(sample->batch_size, &facts->batch_size,
+                      &facts->batch_sizes);
+        add_known(sample->time, &facts->time, &facts->times);
+    }
+}
+
+static size_t number(const struct ge_source *source, size_t j)
+{
+    const struct segment_source *s = const_self(source);
+
+    return (size_t)s->trainer[s->owner[j]].rank * s->replicas_each +
+           s->within[j];
+}
+
+static const void *data(const struct segment_source *s, size_t j, size_t layer)
+{
+    return ge_consumer_data(s->trainer[s->owner[j]].consumer, s->within[j],
+                            layer);
+}
+
+static bool present(const struct ge_source *source, size_t j, size_t layer)
+{
+    return data(const_self(source), j, layer) != NULL;
+}
+
+static gradecho_dtype dtype_of(const struct segment_source *s, size_t j,
+                               size_t layer)
+{
+    return ge_consumer_geometry(s->trainer[s->owner[j]].consumer)
+        ->layers[layer]
+        .dtype;
+}
+
+static double scale_of(const struct segment_source *s, size_t j)
+{
+    return s->trainer[s->owner[j]].sample.gradient_scale;
+}
+
+static const float *direct(const struct ge_source *source, size_t j,
+                           size_t layer)
+{
+    const struct segment_source *s = const_self(source);
+
+    if (dtype_of(s, j, layer) != GRADECHO_F32 || scale_of(s, j) != 1.0)
+        return NULL;
+    return data(s, j, layer);
+}
+
+static gradecho_status read_entries(struct ge_source *source, size_t j,
+                                    size_t layer, size_t first, size_t count,
+                                    float *out)
+{
+    const struct segment_source *s = const_self(source);
+
+    ge_convert(dtype_of(s, j, layer), data(s, j, layer), first, count,
+               scale_of(s, j), out);
+    return GRADECHO_OK;
+}
+
+static void release(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+
+    for (size_t i = 0; i < s->trainers; i++)
+        if (s->trainer[i].live)
+            ge_consumer_release(s->trainer[i].consumer);
+}
+
+static void close_segments(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+
+    for (size_t i = 0; i < s->trainers; i++)
+        ge_consumer_detach(&s->trainer[i].consumer);
+    free(s->trainer);
+    free(s->owner);
+    free(s->within);
+}
+
+static const struct ge_source_ops segment_ops = {
+    .look = look,
+    .advance = advance,
+    .describe = describe,
+    .number = number,
+    .present = present,
+    .direct = direct,
+    .read = read_entries,
+    .release = release,
+    .close = close_segments,
+};
+
+/* ---- opening ---- */
+
+enum { SEGMENTS_MAX = 4096 }; /* on one node */
+
+/* Wait until every trainer of the job has its segment. On all ranks: the
+ * number of trainers in *world, and this node's segments in list. */
+static gradecho_status assemble(ge_comm *comm, const char *session,
+                                const volatile sig_atomic_t *stop,
+                                struct ge_segment_info *list, size_t *count,
+                                uint32_t *world)
+{
+    gradecho_status status = GRADECHO_OK;
+    double pause = 0.02;
+    bool told = false;
+
+    for (;;) {
+        const gradecho_status local =
+            ge_consumer_scan(session, list, SEGMENTS_MAX, count);
+        double found = ge_comm_node_rank(comm) == 0 ? (double)*count : 0.0;
+        int64_t word[4] = {0, INT64_MIN, *stop != 0,
+                           local < GRADECHO_OK ? -(int64_t)local : 0};
+
+        for (size_t i = 0; local >= GRADECHO_OK && i < *count; i++) {
+            const int64_t size = list[i].world;
+
+            word[0] = size > word[0] ? size : word[0];
+            word[1] = -size > word[1] ? -size : word[1];
+        }
+        GE_TRY(ge_comm_max(comm, word, 4));
+        GE_TRY(ge_comm_sum(comm, &found, 1));
+        if (word[3] > 0)
+            return (gradecho_status)-word[3];
+        if (word[2] > 0)
+            return GRADECHO_END;
+        if (word[0] > 0 && (word[0] != -word[1] || found > (double)word[0])) {
+            if (ge_comm_rank(comm) == 0)
+                ge_error("session %s: trainers disagree on how many they are "
+                         "(%lld and %lld); give each training run a session "
+                         "of its own",
+                         session, (long long)-word[1], (long long)word[0]);
+            return GRADECHO_E_INPUT;
+        }
+        *world = (uint32_t)word[0];
+        if (word[0] > 0 && found == (double)word[0])
+            return GRADECHO_OK;
+        if (!told && ge_comm_rank(comm) == 0)
+            ge_info("session %s: waiting for trainers", session);
+        told = true;
+        ge_comm_sleep(pause);
+        pause = fmin(pause * 1.5, 0.2);
+    }
+fail:
+    return status;
+}
+
+/* This monitor's trainers: every node_size-th of the node's, in order of
+ * rank. */
+static gradecho_status attach_local(struct segment_source *s, ge_comm *comm,
+                                    const char *session,
+                                    const struct ge_segment_info *list,
+                                    size_t count)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t step = (size_t)ge_comm_node_size(comm);
+    const size_t first = (size_t)ge_comm_node_rank(comm);
+
+    GE_FAIL_IF(first >= count, GRADECHO_E_INPUT,
+               "monitor %d has no trainer to serve: start no more monitors on "
+               "a node than it has trainers (%zu)",
+               ge_comm_rank(comm), count);
+    s->trainer = ge_alloc(count / step + 1, sizeof *s->trainer);
+    GE_FAIL_IF(s->trainer == NULL, GRADECHO_E_NOMEM, "no memory for trainers");
+    for (size_t i = first; i < count; i += step) {
+        struct trainer *t = &s->trainer[s->trainers];
+
+        GE_TRY(ge_consumer_attach(session, list[i].rank, &t->consumer));
+        t->rank = list[i].rank;
+        t->live = true;
+        s->trainers++;
+    }
+fail:
+    return status;
+}
+
+/* The layer table and the room for replicas; trainers here must agree. */
+static gradecho_status describe_local(struct segment_source *s)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct ge_source_facts *facts = &s->base.facts;
+    const struct ge_geometry *first =
+        ge_consumer_geometry(s->trainer[0].consumer);
+
+    GE_TRY(ge_layers_init(&facts->layers, first->layer_count));
+    for (size_t l = 0; l < first->layer_count; l++)
+        GE_TRY(ge_layers_put(&facts->layers, l, first->layers[l].name,
+                             first->layers[l].rows, first->layers[l].cols));
+    for (size_t i = 0; i < s->trainers; i++) {
+        const struct ge_geometry *g =
+            ge_consumer_geometry(s->trainer[i].consumer);
+        bool equal = g->layer_count == first->layer_count;
+
+        for (size_t l = 0; equal && l < g->layer_count; l++)
+            equal = g->layers[l].rows == first->layers[l].rows &&
+                    g->layers[l].cols == first->layers[l].cols &&
+                    strcmp(g->layers[l].name, first->layers[l].name) == 0;
+        GE_FAIL_IF(!equal, GRADECHO_E_INPUT,
+                   "trainer %u declares other layers than trainer %u", g->rank,
+                   first->rank);
+        facts->replicas_here += g->replicas;
+        s->replicas_each =
+            g->replicas > s->replicas_each ? g->replicas : s->replicas_each;
+    }
+    s->owner = ge_alloc(facts->replicas_here, sizeof *s->owner);
+    s->within = ge_alloc(facts->replicas_here, sizeof *s->within);
+    GE_FAIL_IF(s->owner == NULL || s->within == NULL, GRADECHO_E_NOMEM,
+               "no memory for replicas");
+fail:
+    return status;
+}
+
+/* What all monitors must have in common. */
+static gradecho_status agree_on_facts(struct segment_source *s, ge_comm *comm)
+{
+    gradecho_status status = GRADECHO_OK;
+    const int64_t hash =
+        (int64_t)(ge_layers_hash(&s->base.facts.layers) >> 1); /* no sign */
+    int64_t word[3] = {hash, -hash, s->replicas_each};
+
+    GE_TRY(ge_comm_max(comm, word, 3));
+    if (word[0] != -word[1]) {
+        if (ge_comm_rank(comm) == 0)
+            ge_error("trainers declare different layers; every rank must hand "
+                     "over the same table in the same order");
+        status = GRADECHO_E_INPUT;
+        goto fail;
+    }
+    s->replicas_each = (uint32_t)word[2];
+    s->base.facts.replicas_max = (size_t)s->base.facts.world * s->replicas_each;
+fail:
+    return status;
+}
+
+static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
+                                     const struct ge_config *config,
+                                     const char *session,
+                                     const volatile sig_atomic_t *stop)
+{
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
+    size_t count = 0;
+    struct ge_segment_info *list = ge_alloc(SEGMENTS_MAX, sizeof *list);
+
+    ge_message_capture(1);
+    if (list == NULL)
+        local = GRADECHO_E_NOMEM;
+    GE_TRY(ge_comm_agree(comm, local));
+    GE_TRY(assemble(comm, session, stop, list, &count, &s->base.facts.world));
+    if (status == GRADECHO_END)
+        goto fail;
+
+    /* assemble() ended with all segments there: what this scan shows is the
+     * node's whole list, the same for all its monitors. */
+    ge_message_capture(1);
+    local = ge_consumer_scan(session, list, SEGMENTS_MAX, &count);
+    if (local >= GRADECHO_OK)
+        local = attach_local(s, comm, session, list, count);
+    if (local >= GRADECHO_OK)
+        local = describe_local(s);
+    GE_TRY(ge_comm_agree(comm, local));
+    GE_TRY(agree_on_facts(s, comm));
+    /* From here on all trainers are listened to, so that their first sample is
+     * the same step unless the training is in between. */
+    for (size_t i = 0; i < s->trainers; i++)
+        ge_consumer_enable(s->trainer[i].consumer,
+                           (uint64_t)config->sample_every);
+fail:
+    free(list);
+    return status;
+}
+
+gradecho_status ge_source_open_segments(ge_comm *comm,
+                                        const struct ge_config *config,
+                                        const char *session,
+                                        const volatile sig_atomic_t *stop,
+                                        struct ge_source **source)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct segment_source *made = ge_alloc(1, sizeof *made);
+    struct ge_source *base = NULL;
+
+    ge_message_capture(1);
+    GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
+    base = &made->base;
+    base->ops = &segment_ops;
+    made->stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
+    GE_TRY(open_segments(made, comm, config, session, stop));
+    if (status == GRADECHO_END)
+        goto fail;
+    *source = base;
+    return GRADECHO_OK;
+fail:
+    if (made != NULL)
+        ge_source_close(&base);
+    return status;
+}

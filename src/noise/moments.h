@@ -1,0 +1,23 @@
+/*
+ * moments.h - sums over gradient entries: accumulated in double precision, in
+ * a fixed order, in eight independent lanes (so that they run at the speed of
+ * memory, and round no worse than one long sum).
+ *
+ * Pure; any thread.
+ */
+#ifndef GRADECHO_NOISE_MOMENTS_H
+#define GRADECHO_NOISE_MOMENTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* sum_i a_i^2 */
+double ge_sum_squares(const float *a, size_t count);
+
+/* sum_i (a_i - b_i)^2, the difference taken in double precision. */
+double ge_sum_squared_differences(const float *a, const float *b, size_t count);
+
+/* No entry is infinite or not a number. */
+bool ge_all_finite(const float *a, size_t count);
+
+#endif

@@ -1,0 +1,150 @@
+#include "modes.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "try.h"
+
+/* Each part begins on an aligned place: see GE_ALIGNMENT. */
+static size_t padded(size_t floats)
+{
+    const size_t line = GE_ALIGNMENT / sizeof(float);
+
+    return (floats + line - 1) / line * line;
+}
+
+size_t ge_modes_floats(const struct ge_modes *modes)
+{
+    return padded(modes->count * modes->rows) +
+           padded(modes->count * modes->cols) + padded(modes->count);
+}
+
+gradecho_status ge_modes_init(struct ge_modes *modes, size_t rows, size_t cols,
+                              size_t count)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    *modes = (struct ge_modes){.rows = rows, .cols = cols, .count = count};
+    modes->block = ge_alloc_aligned(ge_modes_floats(modes), sizeof(float));
+    GE_FAIL_IF(modes->block == NULL, GRADECHO_E_NOMEM,
+               "no memory for %zu modes of a %zu x %zu layer", count, rows,
+               cols);
+    modes->u = modes->block;
+    modes->v = modes->u + padded(count * rows);
+    modes->s = modes->v + padded(count * cols);
+fail:
+    return status;
+}
+
+void ge_modes_fini(struct ge_modes *modes)
+{
+    free(modes->block);
+    *modes = (struct ge_modes){0};
+}
+
+static double dot(const float *a, const float *b, size_t count)
+{
+    double sum = 0.0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* c [a_count x b_count] = A B' of two lists of vectors of one length. */
+static void gram(const float *a, size_t a_count, const float *b, size_t b_count,
+                 size_t length, float *c)
+{
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)a_count,
+                (int)b_count, (int)length, 1.0F, a, (int)length, b, (int)length,
+                0.0F, c, (int)b_count);
+}
+
+static void take(const struct ge_modes *from, size_t i, float sign,
+                 struct ge_modes *to, size_t k)
+{
+    for (size_t j = 0; j < from->rows; j++)
+        to->u[k * to->rows + j] = sign * from->u[i * from->rows + j];
+    memcpy(to->v + k * to->cols, from->v + i * from->cols,
+           from->cols * sizeof(float));
+    to->s[k] = from->s[i];
+}
+
+/* Greedy: the best pair of all is settled first, so that a strong mode never
+ * loses its partner to a weak one. overlap [r x f] is used up. */
+static void settle(const struct ge_modes *reference,
+                   const struct ge_modes *found, float *overlap,
+                   struct ge_modes *matched)
+{
+    const size_t r = reference->count, f = found->count;
+
+    for (size_t round = 0; round < r; round++) {
+        size_t best = 0;
+        float most = -1.0F;
+
+        for (size_t i = 0; i < r * f; i++) {
+            if (fabsf(overlap[i]) > most) {
+                most = fabsf(overlap[i]);
+                best = i;
+            }
+        }
+        take(found, best % f, overlap[best] < 0.0F ? -1.0F : 1.0F, matched,
+             best / f);
+        for (size_t j = 0; j < f; j++)
+            overlap[best / f * f + j] = (float)NAN; /* never > most */
+        for (size_t k = 0; k < r; k++)
+            overlap[k * f + best % f] = (float)NAN;
+    }
+}
+
+gradecho_status ge_modes_match(const struct ge_modes *reference,
+                               const struct ge_modes *found,
+                               struct ge_modes *matched)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t pairs = reference->count * found->count;
+    float *left = ge_alloc_aligned(pairs, sizeof(float));
+    float *right = ge_alloc_aligned(pairs, sizeof(float));
+
+    GE_FAIL_IF(left == NULL || right == NULL, GRADECHO_E_NOMEM,
+               "no memory to match modes");
+    gram(reference->u, reference->count, found->u, found->count,
+         reference->rows, left);
+    gram(reference->v, reference->count, found->v, found->count,
+         reference->cols, right);
+    for (size_t i = 0; i < pairs; i++)
+        left[i] *= right[i];
+    settle(reference, found, left, matched);
+fail:
+    free(left);
+    free(right);
+    return status;
+}
+
+void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
+                      double *z)
+{
+    for (size_t k = 0; k < a->count; k++)
+        z[k] = dot(a->u + k * a->rows, b->u + k * a->rows, a->rows) *
+               dot(a->v + k * a->cols, b->v + k * a->cols, a->cols);
+}
+
+gradecho_status ge_modes_project(const struct ge_modes *modes, const float *a,
+                                 double *p)
+{
+    gradecho_status status = GRADECHO_OK;
+    /* A v_k for all k at once: [count x rows] = V A'. */
+    float *av = ge_alloc_aligned(modes->count * modes->rows, sizeof(float));
+
+    GE_FAIL_IF(av == NULL, GRADECHO_E_NOMEM, "no memory to project modes");
+    gram(modes->v, modes->count, a, modes->rows, modes->cols, av);
+    for (size_t k = 0; k < modes->count; k++)
+        p[k] =
+            dot(modes->u + k * modes->rows, av + k * modes->rows, modes->rows);
+fail:
+    free(av);
+    return status;
+}

@@ -1,0 +1,55 @@
+/*
+ * modes.h - singular modes of a layer, and what is asked of them.
+ *
+ * A mode is one singular triple (u, s, v). All matrices are single precision,
+ * row-major, [rows x cols]; sums that matter are accumulated in double.
+ * Not thread-safe on the same object; no I/O.
+ */
+#ifndef GRADECHO_SPECTRAL_MODES_H
+#define GRADECHO_SPECTRAL_MODES_H
+
+#include <stddef.h>
+
+#include "gradecho/status.h"
+
+/* Leading modes of one matrix, largest singular value first. */
+struct ge_modes {
+    size_t rows, cols;
+    size_t count;
+    float *u;     /* [count x rows], each mode contiguous, unit norm */
+    float *v;     /* [count x cols] */
+    float *s;     /* [count] */
+    float *block; /* the one allocation behind u, v and s */
+};
+
+/* Room for `count` modes. \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status ge_modes_init(struct ge_modes *modes,
+                                                  size_t rows, size_t cols,
+                                                  size_t count);
+void ge_modes_fini(struct ge_modes *modes);
+
+/* Floats behind `block` (for sending modes as they lie). */
+size_t ge_modes_floats(const struct ge_modes *modes);
+
+/* Match the modes of `found` one-to-one to those of `reference` by the largest
+ * |<u,ubar><v,vbar>|, best pair first, and put them in the reference's order:
+ * mode k of `matched` is the partner of reference mode k, its u turned so that
+ * <u,ubar><v,vbar> >= 0.
+ *
+ * \param reference  [r modes], found->count >= r
+ * \param matched    room for r modes of the same shape; may not alias
+ * \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status
+ge_modes_match(const struct ge_modes *reference, const struct ge_modes *found,
+               struct ge_modes *matched);
+
+/* z[k] = <u_k, u'_k><v_k, v'_k> of two lists in the same order. z [count]. */
+void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
+                      double *z);
+
+/* p[k] = u_k' A v_k, in [A]. p [count], a [rows x cols].
+ * \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status
+ge_modes_project(const struct ge_modes *modes, const float *a, double *p);
+
+#endif

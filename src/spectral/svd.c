@@ -1,0 +1,122 @@
+#include "svd.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "try.h"
+
+/* A growing array that is never copied: its content is workspace. */
+struct room {
+    void *at;
+    size_t bytes;
+};
+
+struct ge_svd {
+    struct room matrix, left, right, values, work, iwork;
+};
+
+static bool grow(struct room *room, uint64_t count, size_t size)
+{
+    uint64_t bytes = 0;
+
+    if (!ge_mul_u64(count, size, &bytes) || bytes > SIZE_MAX)
+        return false;
+    if (bytes <= room->bytes)
+        return true;
+    free(room->at);
+    room->at = ge_alloc_aligned((size_t)bytes, 1);
+    room->bytes = room->at != NULL ? (size_t)bytes : 0;
+    return room->at != NULL;
+}
+
+gradecho_status ge_svd_create(int threads, ge_svd **svd)
+{
+    gradecho_status status = GRADECHO_OK;
+    ge_svd *made = ge_alloc(1, sizeof *made);
+
+    GE_FAIL_IF(made == NULL, GRADECHO_E_NOMEM, "no memory for the SVD");
+    /* A second BLAS thread spins for 0.1 s after each call: on the training's
+     * cores. Only who asks for more than one gets it. */
+    openblas_set_num_threads(threads);
+    *svd = made;
+fail:
+    return status;
+}
+
+void ge_svd_destroy(ge_svd **svd)
+{
+    if (*svd == NULL)
+        return;
+    free((*svd)->matrix.at);
+    free((*svd)->left.at);
+    free((*svd)->right.at);
+    free((*svd)->values.at);
+    free((*svd)->work.at);
+    free((*svd)->iwork.at);
+    free(*svd);
+    *svd = NULL;
+}
+
+/* LAPACK sees the row-major matrix as its transpose A' [cols x rows, column
+ * major] = V S U': its left vectors are our v, contiguous, and its right ones
+ * our u, in the rows of VT [least x rows, column major]. */
+static void collect(const ge_svd *svd, size_t least, struct ge_modes *modes)
+{
+    const float *left = svd->left.at, *right = svd->right.at;
+
+    memcpy(modes->s, svd->values.at, modes->count * sizeof(float));
+    memcpy(modes->v, left, modes->count * modes->cols * sizeof(float));
+    for (size_t k = 0; k < modes->count; k++)
+        for (size_t i = 0; i < modes->rows; i++)
+            modes->u[k * modes->rows + i] = right[i * least + k];
+}
+
+gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
+                               struct ge_modes *modes)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t m = modes->rows, n = modes->cols;
+    const size_t least = ge_min_size(m, n);
+    float best = 0.0F;
+    lapack_int info = 0;
+
+    GE_FAIL_IF(m > INT_MAX || n > INT_MAX || m * least > INT_MAX ||
+                   n * least > INT_MAX,
+               GRADECHO_E_INPUT,
+               "a %zu x %zu layer is too large for LAPACK; exclude it from "
+               "the echo by layers.exclude",
+               m, n);
+    GE_FAIL_IF(!grow(&svd->matrix, m * n, sizeof(float)) ||
+                   !grow(&svd->left, n * least, sizeof(float)) ||
+                   !grow(&svd->right, m * least, sizeof(float)) ||
+                   !grow(&svd->values, least, sizeof(float)) ||
+                   !grow(&svd->iwork, 8 * least, sizeof(lapack_int)),
+               GRADECHO_E_NOMEM, "no memory for the SVD of a %zu x %zu layer",
+               m, n);
+    memcpy(svd->matrix.at, a, m * n * sizeof(float));
+
+    info = LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'S', (int)n, (int)m,
+                               svd->matrix.at, (int)n, svd->values.at,
+                               svd->left.at, (int)n, svd->right.at, (int)least,
+                               &best, -1, svd->iwork.at);
+    GE_FAIL_IF(info != 0 || !(best >= 1.0F && best < 2e9F), GRADECHO_E_INPUT,
+               "LAPACK refuses a %zu x %zu layer", m, n);
+    /* `best` is a rounded float: one ulp more covers the true size. */
+    const size_t size = (size_t)best + (size_t)best / 1000000 + 1;
+    GE_FAIL_IF(!grow(&svd->work, size, sizeof(float)), GRADECHO_E_NOMEM,
+               "no memory for the SVD of a %zu x %zu layer", m, n);
+    info = LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'S', (int)n, (int)m,
+                               svd->matrix.at, (int)n, svd->values.at,
+                               svd->left.at, (int)n, svd->right.at, (int)least,
+                               svd->work.at, (int)size, svd->iwork.at);
+    GE_FAIL_IF(info != 0, GRADECHO_E_NUMERIC,
+               "the SVD of a %zu x %zu layer did not converge (info %d)", m, n,
+               (int)info);
+    collect(svd, least, modes);
+fail:
+    return status;
+}

@@ -1,0 +1,34 @@
+/*
+ * svd.h - the leading singular modes of one layer's gradient.
+ *
+ * The one door to singular values: whoever asks names the matrix and how many
+ * modes it wants, and does not know by which method they are found. Now it is
+ * LAPACK's divide and conquer on the whole matrix (sgesdd), exact and slow.
+ *
+ * Single precision: a singular value is accurate to about 1e-6 of the largest,
+ * a vector to that over its relative gap. An object serves one thread.
+ */
+#ifndef GRADECHO_SPECTRAL_SVD_H
+#define GRADECHO_SPECTRAL_SVD_H
+
+#include "modes.h"
+
+typedef struct ge_svd ge_svd;
+
+/* A solver; its workspace grows to the largest matrix it has seen. BLAS keeps
+ * to `threads` threads in the whole process. \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status ge_svd_create(int threads, ge_svd **svd);
+void ge_svd_destroy(ge_svd **svd);
+
+/* The first modes->count modes of a [rows x cols, row-major].
+ *
+ * \param a      finite entries (the caller checks), rows and cols of `modes`;
+ *               left as it is
+ * \param modes  modes->count <= min(rows, cols); filled on success
+ * \return GRADECHO_E_NUMERIC  LAPACK did not converge
+ *         GRADECHO_E_INPUT    too large for LAPACK's int
+ *         GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
+                                                   struct ge_modes *modes);
+
+#endif
