@@ -44,6 +44,7 @@ struct job {
     struct model model;
     unsigned char *windows; /* [batch x (context + 1)] */
     gradecho *watch;        /* NULL: not watched */
+    unsigned long handed;   /* samples given to the monitor */
 };
 
 static volatile sig_atomic_t asked_to_stop = 0;
@@ -179,7 +180,8 @@ static void hand_over(struct job *job, int step, double loss)
     for (size_t l = 0; l < MODEL_LAYERS; l++)
         (void)gradecho_write(job->watch, 0, l,
                              job->model.gradient + job->model.layer[l].offset);
-    (void)gradecho_publish(job->watch, &meta);
+    if (gradecho_publish(job->watch, &meta) == GRADECHO_OK)
+        job->handed++;
 }
 
 /* Independent examples from anywhere in this rank's shard. */
@@ -287,15 +289,17 @@ static int run(struct job *job)
             watch_open(job);
         code = train(job);
     }
-    const uint64_t dropped = gradecho_dropped(job->watch);
+    if (job->rank == 0 && job->handed > 0)
+        printf("samples for gradecho: %lu handed over, %llu dropped\n",
+               job->handed, (unsigned long long)gradecho_dropped(job->watch));
     gradecho_close(&job->watch); /* the monitor may finish while we evaluate */
     if (code == DONE) {
         const double loss = held_out_loss(job);
 
         if (job->rank == 0)
             printf("held-out loss %.3f nats/char, single-character entropy "
-                   "%.3f, samples dropped on rank 0: %llu\n",
-                   loss, job->text.entropy, (unsigned long long)dropped);
+                   "%.3f\n",
+                   loss, job->text.entropy);
     }
     free(job->windows);
     model_destroy(&job->model);

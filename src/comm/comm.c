@@ -1,6 +1,5 @@
 #include "comm.h"
 
-#include <limits.h>
 #include <math.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -36,6 +35,9 @@ gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
                                    made->rank, MPI_INFO_NULL, &made->node));
     GE_TRY_MPI(MPI_Comm_rank(made->node, &made->node_rank));
     GE_TRY_MPI(MPI_Comm_size(made->node, &made->node_size));
+    made->requests = ge_alloc((size_t)made->size, sizeof(MPI_Request));
+    GE_FAIL_IF(made->requests == NULL, GRADECHO_E_NOMEM,
+               "no memory for MPI's requests");
     *comm = made;
     return GRADECHO_OK;
 fail:
@@ -50,6 +52,7 @@ void ge_comm_finalize(ge_comm **comm)
     MPI_Comm_free(&(*comm)->node);
     MPI_Comm_free(&(*comm)->world);
     MPI_Finalize();
+    free((*comm)->requests);
     free(*comm);
     *comm = NULL;
 }
@@ -184,85 +187,40 @@ fail:
     return status;
 }
 
-/* Rank 0's part of a gather: rows of each rank, one rank after the other, in
- * messages of bounded size. The order of arrival does not matter. */
-static gradecho_status receive_rows(ge_comm *comm, const int64_t *rows,
-                                    size_t width, double *all)
+/* Rank 0's part of a gather: `n` doubles from every other rank. */
+static gradecho_status receive_all(ge_comm *comm, MPI_Request *requests,
+                                   size_t n, size_t count, double *all)
 {
     gradecho_status status = GRADECHO_OK;
-    double *at = all;
 
-    for (int peer = 0; peer < comm->size; peer++) {
-        size_t left = (size_t)rows[peer] * width;
+    for (int peer = 1; peer < comm->size; peer++)
+        GE_TRY_MPI(MPI_Irecv(all + (size_t)peer * count, (int)n, MPI_DOUBLE,
+                             peer, 0, comm->world, &requests[peer - 1]));
+    GE_TRY(ge_comm_wait(comm, requests, comm->size - 1, GE_IDLE));
+fail:
+    return status;
+}
 
-        for (; left > 0 && peer != comm->rank;) {
-            const size_t n = ge_min_size(left, GE_COMM_CHUNK);
-            MPI_Request request = MPI_REQUEST_NULL;
+gradecho_status ge_comm_gather(ge_comm *comm, const double *mine, size_t count,
+                               double *all)
+{
+    gradecho_status status = GRADECHO_OK;
 
-            GE_TRY_MPI(MPI_Irecv(at, (int)n, MPI_DOUBLE, peer, 0, comm->world,
-                                 &request));
-            GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
-            at += n;
-            left -= n;
+    if (comm->rank == 0)
+        memcpy(all, mine, count * sizeof *all);
+    for (size_t done = 0; done < count;) {
+        const size_t n = ge_min_size(count - done, GE_COMM_CHUNK);
+
+        if (comm->rank == 0) {
+            GE_TRY(receive_all(comm, comm->requests, n, count, all + done));
+        } else {
+            GE_TRY_MPI(MPI_Isend(mine + done, (int)n, MPI_DOUBLE, 0, 0,
+                                 comm->world, comm->requests));
+            GE_TRY(ge_comm_wait(comm, comm->requests, 1, GE_IDLE));
         }
-        at += left; /* our own rows are there already */
+        done += n;
     }
 fail:
-    return status;
-}
-
-static gradecho_status send_rows(ge_comm *comm, const double *mine,
-                                 size_t count)
-{
-    gradecho_status status = GRADECHO_OK;
-
-    while (count > 0) {
-        const size_t n = ge_min_size(count, GE_COMM_CHUNK);
-        MPI_Request request = MPI_REQUEST_NULL;
-
-        GE_TRY_MPI(
-            MPI_Isend(mine, (int)n, MPI_DOUBLE, 0, 0, comm->world, &request));
-        GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
-        mine += n;
-        count -= n;
-    }
-fail:
-    return status;
-}
-
-gradecho_status ge_comm_gather(ge_comm *comm, const double *mine, size_t rows,
-                               size_t width, double *all, size_t capacity,
-                               size_t *total)
-{
-    gradecho_status status = GRADECHO_OK;
-    const size_t size = (size_t)comm->size;
-    size_t sum = 0;
-    /* [size] rows of each rank, then rank 0's capacity: known to all, so that
-     * all refuse together. */
-    int64_t *counts = ge_alloc(size + 1, sizeof *counts);
-
-    GE_FAIL_IF(counts == NULL, GRADECHO_E_NOMEM, "no memory for a gather");
-    counts[comm->rank] = (int64_t)rows;
-    counts[size] = comm->rank == 0 ? (int64_t)capacity : 0;
-    GE_TRY(ge_comm_max(comm, counts, size + 1));
-    for (size_t i = 0; i < size; i++)
-        sum += (size_t)counts[i];
-    if (sum > (size_t)counts[size]) {
-        if (comm->rank == 0)
-            ge_error("%zu replicas where %zu were declared", sum, capacity);
-        status = GRADECHO_E_INPUT;
-        goto fail;
-    }
-    if (comm->rank == 0) {
-        if (rows > 0)
-            memcpy(all, mine, rows * width * sizeof(double));
-        GE_TRY(receive_rows(comm, counts, width, all));
-        *total = sum;
-    } else {
-        GE_TRY(send_rows(comm, mine, rows * width));
-    }
-fail:
-    free(counts);
     return status;
 }
 

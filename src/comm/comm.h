@@ -59,17 +59,14 @@ GRADECHO_MUST_CHECK gradecho_status ge_comm_sum(ge_comm *comm, double *values,
 GRADECHO_MUST_CHECK gradecho_status ge_comm_broadcast(ge_comm *comm, void *data,
                                                       size_t bytes, int root);
 
-/* Bring rows of doubles to rank 0, in order of rank.
+/* Bring the same number of doubles from every rank to rank 0, in order of
+ * rank; any count.
  *
- * \param mine   [rows x width] of this rank; rows may differ, width may not
- * \param all    rank 0: [capacity x width]; else ignored
- * \param total  rank 0: rows received
- * \return GRADECHO_E_INPUT on all ranks if rank 0's capacity is too small */
+ * \param mine  [count]
+ * \param all   rank 0: [size x count]; else ignored */
 GRADECHO_MUST_CHECK gradecho_status ge_comm_gather(ge_comm *comm,
                                                    const double *mine,
-                                                   size_t rows, size_t width,
-                                                   double *all, size_t capacity,
-                                                   size_t *total);
+                                                   size_t count, double *all);
 
 /* The gravest status of any rank: what one rank decided, all learn. Local
  * outcomes above zero count as success.

@@ -19,7 +19,8 @@ struct ge_comm {
     MPI_Comm world, node;
     int rank, size;
     int node_rank, node_size;
-    double timeout; /* seconds; <= 0: none */
+    double timeout;        /* seconds; <= 0: none */
+    MPI_Request *requests; /* [size] of a gather */
 };
 
 enum ge_patience { GE_IDLE, GE_BULK };

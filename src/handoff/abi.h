@@ -44,6 +44,8 @@ enum {
     GE_ABI_LAYERS_MAX = 65536
 };
 
+/* The padding keeps each line to its writer.
+ * NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct ge_abi_header {
     /* Lines 0 and 1: constant once the file has a name. magic is stored last;
      * 0 means that it never got that far. */

@@ -39,7 +39,8 @@ struct ge_consumer {
     uint32_t seen;                /* shared->wake before the last peek */
     uint32_t replicas;            /* in the sample peeked, 0: none valid */
     bool peeked;                  /* slot `tail` is in our hands */
-    bool broken; /* the segment lies: nothing more comes from it */
+    uint64_t dropped;            /* shared->dropped at the last peek */
+    bool broken; /* the segment lies: it is not touched any more */
     char path[GE_SEGMENT_PATH_MAX];
 };
 
@@ -317,13 +318,16 @@ bool ge_consumer_alive(const ge_consumer *consumer)
 bool ge_consumer_closed(const ge_consumer *consumer)
 {
     /* Acquire: pairs with the release of closed in gradecho_close(). */
-    return atomic_load_explicit(&consumer->shared->closed,
+    return !consumer->broken &&
+           atomic_load_explicit(&consumer->shared->closed,
                                 memory_order_acquire) != 0;
 }
 
 uint64_t ge_consumer_dropped(const ge_consumer *consumer)
 {
     /* Relaxed: a number to report. */
-    return atomic_load_explicit(&consumer->shared->dropped,
-                                memory_order_relaxed);
+    return consumer->broken
+               ? consumer->dropped
+               : atomic_load_explicit(&consumer->shared->dropped,
+                                      memory_order_relaxed);
 }

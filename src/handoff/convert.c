@@ -32,9 +32,11 @@ static inline float from_half(uint16_t half)
     const uint32_t body = (half & UINT32_C(0x7fff)) << 13;
     const uint32_t sign = (half & UINT32_C(0x8000)) << 16;
     const uint32_t tiny = to_bits(from_bits(body + 113 * step) - 0x1p-14f);
-    const uint32_t moved = body + (body >= infinity ? 224 : 112) * step;
+    const uint32_t moved =
+        body + 112 * step + (body >= infinity ? 112 * step : 0);
+    const uint32_t is_tiny = -(uint32_t)(body < step); /* a mask */
 
-    return from_bits(sign | (body < step ? tiny : moved));
+    return from_bits(sign | (tiny & is_tiny) | (moved & ~is_tiny));
 }
 
 static inline float from_bfloat(uint16_t upper)

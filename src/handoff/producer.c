@@ -364,9 +364,8 @@ void gradecho_close(gradecho **handle)
         atomic_fetch_add_explicit(&closing->shared->wake, 1,
                                   memory_order_release);
         ge_segment_wake(&closing->shared->wake);
-        /* The name before the lock: see ge_segment_unlink(). */
+        /* Before the file is closed, and with it the lock given up. */
         ge_segment_unlink(closing->segment.fd, closing->path);
-        ge_segment_unlock(closing->segment.fd, GE_LOCK_PRODUCER);
     }
     free_handle(closing);
 }

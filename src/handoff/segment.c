@@ -274,8 +274,8 @@ gradecho_status ge_segment_clear(const char *path)
                path);
     error = ge_segment_lock(fd, GE_LOCK_PRODUCER);
     GE_FAIL_IF(error == EAGAIN, GRADECHO_E_EXISTS,
-               "%s is in use by a live trainer: choose another session name, "
-               "or another rank",
+               "%s is in use by a live trainer, or a child that it left "
+               "behind: choose another session name or rank",
                path);
     GE_FAIL_IF(error != 0, GRADECHO_E_SYS, "lock %s: %s", path,
                strerror(error));
@@ -339,13 +339,6 @@ int ge_segment_lock(int fd, int byte)
     short type = F_WRLCK;
 
     return lock_operation(fd, byte, F_OFD_SETLK, &type);
-}
-
-void ge_segment_unlock(int fd, int byte)
-{
-    short type = F_UNLCK;
-
-    (void)lock_operation(fd, byte, F_OFD_SETLK, &type);
 }
 
 bool ge_segment_locked(int fd, int byte)

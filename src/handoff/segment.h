@@ -93,9 +93,6 @@ void ge_segment_discard(struct ge_segment *segment);
  * which EAGAIN means that another one has it. */
 GRADECHO_MUST_CHECK int ge_segment_lock(int fd, int byte);
 
-/* Give the lock up at once, even if a forked child has inherited the file. */
-void ge_segment_unlock(int fd, int byte);
-
 /* True if another open file holds the lock on `byte`. In doubt true: a peer
  * that is wrongly taken for dead costs data, the reverse only a timeout. */
 bool ge_segment_locked(int fd, int byte);

@@ -53,17 +53,16 @@ static void free_gradients(ge_gradients *file, gradecho_status *status)
     free(file);
 }
 
-/* "[2, 3, 4]" for messages. */
+/* "[2, 3, 4]" for messages, cut where it does not fit. */
 static void print_shape(int rank, const hsize_t *dims, char *text, size_t size)
 {
-    size_t used = (size_t)snprintf(text, size, "[");
+    FILE *out = fmemopen(text, size, "w");
 
-    for (int i = 0; i < rank && used < size; i++)
-        used +=
-            (size_t)snprintf(text + used, size - used, "%s%llu",
-                             i > 0 ? ", " : "", (unsigned long long)dims[i]);
-    if (used < size)
-        snprintf(text + used, size - used, "]");
+    if (out == NULL)
+        return;
+    for (int i = 0; i < rank; i++)
+        fprintf(out, "%s%llu", i > 0 ? ", " : "", (unsigned long long)dims[i]);
+    fclose(out);
 }
 
 /* Samples and replicas come from the first layer; the others must agree. */
@@ -99,15 +98,15 @@ static gradecho_status check_dataset(ge_gradients *file, const char *name,
     hsize_t dims[H5S_MAX_RANK] = {0};
     char shape[256] = "";
     H5T_class_t class = H5T_NO_CLASS;
-    size_t size = 0;
     uint64_t entries = 1;
+    size_t size = 0;
     int rank = 0;
 
     OPEN_H5(file->path, space, H5Dget_space(dataset));
     TRY_H5(file->path, rank = H5Sget_simple_extent_dims(space, dims, NULL));
     print_shape(rank, dims, shape, sizeof shape);
     GE_FAIL_IF(rank < RANK_MIN || rank > RANK_MAX, GRADECHO_E_INPUT,
-               "%s: layer %s: shape %s needs 3 or 4 dimensions", file->path,
+               "%s: layer %s: shape [%s] needs 3 or 4 dimensions", file->path,
                name, shape);
     GE_TRY(ge_h5_type(file->path, dataset, &class, &size));
     GE_FAIL_IF(class != H5T_FLOAT || (size != 4 && size != 8), GRADECHO_E_INPUT,
@@ -116,7 +115,7 @@ static gradecho_status check_dataset(ge_gradients *file, const char *name,
         GE_FAIL_IF(dims[i] == 0 || !ge_mul_u64(entries, dims[i], &entries) ||
                        entries > INT64_MAX / sizeof(double),
                    GRADECHO_E_INPUT,
-                   "%s: layer %s: shape %s is empty or too large", file->path,
+                   "%s: layer %s: shape [%s] is empty or too large", file->path,
                    name, shape);
     GE_TRY(check_counts(file, name, dims));
     layer->rank = rank;
@@ -138,7 +137,7 @@ static gradecho_status add_layer(ge_gradients *file, const char *name,
                name, GRADECHO_NAME_MAX);
     GE_TRY(check_dataset(file, name, dataset, &layer));
     if (file->count == file->room) {
-        const size_t room = file->room > 0 ? 2 * file->room : 64;
+        const size_t room = 2 * file->room + 64;
         struct layer *more = reallocarray(file->layers, room, sizeof *more);
 
         GE_FAIL_IF(more == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
@@ -216,8 +215,7 @@ static gradecho_status find_layers(ge_gradients *file)
                file->path, ROOT);
     qsort(file->layers, file->count, sizeof *file->layers, by_name);
     file->shown = ge_alloc(file->count, sizeof *file->shown);
-    GE_FAIL_IF(file->shown == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
-               file->path);
+    GE_FAIL_IF(!file->shown, GRADECHO_E_NOMEM, "%s: out of memory", file->path);
     for (size_t i = 0; i < file->count; i++)
         file->shown[i] = (struct ge_log_layer){.name = file->layers[i].name,
                                                .rows = file->layers[i].rows,
@@ -285,8 +283,7 @@ gradecho_status ge_gradients_open(const char *path, ge_gradients **file)
     GE_FAIL_IF(opened == NULL, GRADECHO_E_NOMEM, "%s: out of memory", path);
     opened->file = opened->dataset = H5I_INVALID_HID;
     opened->path = strdup(path);
-    GE_FAIL_IF(opened->path == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
-               path);
+    GE_FAIL_IF(!opened->path, GRADECHO_E_NOMEM, "%s: out of memory", path);
     GE_TRY(ge_h5_open("gradients", path, &opened->file, &live));
     GE_FAIL_IF(live, GRADECHO_E_INPUT,
                "%s is being written, or its writer was killed", path);
@@ -325,7 +322,7 @@ static gradecho_status open_layer(ge_gradients *file, size_t layer)
     hid_t group = H5I_INVALID_HID, access = H5I_INVALID_HID;
 
     if (file->dataset >= 0 && file->current == layer)
-        return status;
+        return status; /* open already */
     ge_h5_close(file->path, &file->dataset, H5Dclose, &status);
     OPEN_H5(file->path, access, H5Pcreate(H5P_DATASET_ACCESS));
     TRY_H5(file->path, H5Pset_chunk_cache(access, CACHE_SLOTS, CACHE_BYTES,

@@ -146,7 +146,8 @@ static gradecho_status create_names(struct layout *layout)
     GE_FAIL_IF(names == NULL, GRADECHO_E_NOMEM, "log %s: out of memory",
                spec->path);
     for (size_t i = 0; i < spec->dims.layers; i++)
-        strcpy(names + i * width, spec->layers[i].name);
+        memcpy(names + i * width, spec->layers[i].name,
+               strlen(spec->layers[i].name));
 
     GE_TRY(ge_h5_text_type(spec->path, width, &type));
     GE_TRY(create_fixed(layout, "layer", spec->dims.layers, type, type, names,

@@ -60,6 +60,13 @@ fail:
 static gradecho_status read_root(ge_log_reader *log)
 {
     gradecho_status status = GRADECHO_OK;
+    struct {
+        const char *name;
+        char **text;
+    } texts[] = {{GE_ATTRIBUTE_SESSION, &log->session},
+                 {GE_ATTRIBUTE_CREATED, &log->created},
+                 {GE_ATTRIBUTE_VERSION, &log->version},
+                 {GE_ATTRIBUTE_CONFIG, &log->config}};
     int64_t version = 0, clean = 0;
     htri_t exists = 0;
 
@@ -70,14 +77,9 @@ static gradecho_status read_root(ge_log_reader *log)
     GE_FAIL_IF(version != GE_SCHEMA_VERSION, GRADECHO_E_INPUT,
                "log %s has schema version %lld; this gradecho reads version %d",
                log->path, (long long)version, GE_SCHEMA_VERSION);
-    GE_TRY(ge_h5_read_text(log->path, log->file, GE_ATTRIBUTE_SESSION,
-                           &log->session));
-    GE_TRY(ge_h5_read_text(log->path, log->file, GE_ATTRIBUTE_CREATED,
-                           &log->created));
-    GE_TRY(ge_h5_read_text(log->path, log->file, GE_ATTRIBUTE_VERSION,
-                           &log->version));
-    GE_TRY(ge_h5_read_text(log->path, log->file, GE_ATTRIBUTE_CONFIG,
-                           &log->config));
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        GE_TRY(ge_h5_read_text(log->path, log->file, texts[i].name,
+                               texts[i].text));
     GE_TRY(ge_h5_read_int(log->path, log->file, GE_ATTRIBUTE_WORLD_SIZE,
                           &log->facts.world_size));
     GE_TRY(
@@ -91,39 +93,32 @@ fail:
     return status;
 }
 
-/* Length of one of the scales that only count. */
-static gradecho_status read_length(const ge_log_reader *log, const char *name,
-                                   size_t *length)
-{
-    gradecho_status status = GRADECHO_OK;
-    hsize_t dims[GE_RANK_MAX] = {0};
-    hid_t dataset = H5I_INVALID_HID;
-
-    GE_TRY(open_required(log, name, 1, dims, &dataset));
-    GE_FAIL_IF(dims[0] == 0 || dims[0] > ROW_VALUES_MAX, GRADECHO_E_INPUT,
-               "log %s: dataset %s has an impossible length of %llu", log->path,
-               name, (unsigned long long)dims[0]);
-    *length = (size_t)dims[0];
-fail:
-    ge_h5_close(log->path, &dataset, H5Dclose, &status);
-    return status;
-}
-
 static gradecho_status read_dimensions(ge_log_reader *log)
 {
+    static const char *const names[3] = {"layer", "mode", "replica"};
     gradecho_status status = GRADECHO_OK;
-    struct ge_dimensions *dims = &log->facts.dims;
-    uint64_t modes = 0, replicas = 0;
+    size_t lengths[3] = {0};
 
-    GE_TRY(read_length(log, "layer", &dims->layers));
-    GE_TRY(read_length(log, "mode", &dims->modes));
-    GE_TRY(read_length(log, "replica", &dims->replicas));
-    GE_FAIL_IF(!ge_mul_u64(dims->layers, dims->modes, &modes) ||
-                   !ge_mul_u64(dims->layers, dims->replicas, &replicas) ||
-                   modes > ROW_VALUES_MAX || replicas > ROW_VALUES_MAX,
+    for (int i = 0; i < 3; i++) {
+        hsize_t dims[GE_RANK_MAX] = {0};
+        hid_t dataset = H5I_INVALID_HID;
+
+        status = open_required(log, names[i], 1, dims, &dataset);
+        ge_h5_close(log->path, &dataset, H5Dclose, &status);
+        GE_TRY(status);
+        GE_FAIL_IF(dims[0] == 0 || dims[0] > ROW_VALUES_MAX, GRADECHO_E_INPUT,
+                   "log %s: dataset %s has an impossible length of %llu",
+                   log->path, names[i], (unsigned long long)dims[0]);
+        lengths[i] = (size_t)dims[0];
+    }
+    /* None of the lengths has more than 32 bits: the products fit. */
+    GE_FAIL_IF((uint64_t)lengths[0] * lengths[1] > ROW_VALUES_MAX ||
+                   (uint64_t)lengths[0] * lengths[2] > ROW_VALUES_MAX,
                GRADECHO_E_INPUT,
                "log %s: %zu layers, %zu modes and %zu replicas cannot be right",
-               log->path, dims->layers, dims->modes, dims->replicas);
+               log->path, lengths[0], lengths[1], lengths[2]);
+    log->facts.dims = (struct ge_dimensions){
+        .layers = lengths[0], .modes = lengths[1], .replicas = lengths[2]};
 fail:
     return status;
 }

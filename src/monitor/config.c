@@ -453,6 +453,8 @@ static void print_real(double value, FILE *out)
     do {
         snprintf(text, sizeof text, "%.*g", digits, value);
     } while (strtod(text, NULL) != value && digits++ < 17);
+    if (value == floor(value) && fabs(value) < 1e15)
+        snprintf(text, sizeof text, "%.0f", value);
     fputs(text, out);
 }
 

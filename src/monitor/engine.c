@@ -120,10 +120,12 @@ static gradecho_status allocate(ge_engine *engine)
     const size_t count = engine->layers->count;
     const size_t largest = ge_layers_largest(engine->layers, true);
     const size_t rows_all =
-        ge_comm_rank(engine->comm) == 0 ? engine->replicas_max : 0;
+        ge_comm_rank(engine->comm) == 0
+            ? (size_t)ge_comm_size(engine->comm) * engine->replicas_each
+            : 0;
 
     engine->valid =
-        ge_alloc(engine->replicas_here * count, sizeof *engine->valid);
+        ge_alloc(engine->replicas_each * count, sizeof *engine->valid);
     engine->used = ge_alloc(count + GE_RIDERS, sizeof *engine->used);
     engine->piece = ge_alloc_aligned(GE_ENGINE_PIECE, sizeof(float));
     engine->staged = ge_alloc_aligned(GE_ENGINE_PIECE, sizeof(float));
@@ -139,7 +141,7 @@ static gradecho_status allocate(ge_engine *engine)
         ge_alloc(rows_all * (size_t)engine->config->layers_max_modes,
                  sizeof(struct ge_echo_terms));
     engine->rows =
-        ge_alloc(engine->replicas_here * engine->width, sizeof(double));
+        ge_alloc(engine->replicas_each * engine->width, sizeof(double));
     engine->all = ge_alloc(rows_all * engine->width, sizeof(double));
     GE_FAIL_IF(engine->valid == NULL || engine->used == NULL ||
                    engine->piece == NULL || engine->staged == NULL ||
@@ -164,9 +166,9 @@ gradecho_status ge_engine_create(ge_comm *comm, const struct ge_config *config,
 {
     gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
     ge_engine *made = ge_alloc(1, sizeof *made);
-    int64_t several = source->facts.replicas_here > 1;
+    int64_t each = (int64_t)source->facts.replicas_here;
 
-    GE_TRY(ge_comm_max(comm, &several, 1));
+    GE_TRY(ge_comm_max(comm, &each, 1));
     ge_message_capture(1);
     if (made == NULL) {
         local = GRADECHO_E_NOMEM;
@@ -178,8 +180,8 @@ gradecho_status ge_engine_create(ge_comm *comm, const struct ge_config *config,
             .source = source,
             .layers = &source->facts.layers,
             .replicas_max = source->facts.replicas_max,
-            .replicas_here = source->facts.replicas_here,
-            .wide = several != 0,
+            .replicas_each = (size_t)each,
+            .wide = each > 1,
         };
         local = allocate(made);
     }
@@ -232,8 +234,23 @@ struct ge_dimensions ge_engine_dimensions(const ge_engine *engine)
     };
 }
 
+/* Number of a first row that says: this rank failed, do not use the sample. */
+static const double TROUBLE = -1.0;
+
+/* Rank 0 must not log numbers to which a failed rank contributed. The failed
+ * rank's own status, which is at least as grave, goes into its ballot. */
+static void note_troubles(ge_engine *engine, size_t width)
+{
+    const size_t size = (size_t)ge_comm_size(engine->comm);
+
+    for (size_t r = 0; r < size; r++)
+        if (engine->all[r * engine->replicas_each * width] == TROUBLE &&
+            engine->trouble >= GRADECHO_OK)
+            engine->trouble = GRADECHO_E_NUMERIC;
+}
+
 gradecho_status ge_engine_measure(ge_engine *engine, bool echo,
-                                  struct ge_row *row)
+                                  struct ge_row *row, gradecho_status *local)
 {
     gradecho_status status = GRADECHO_OK;
     struct ge_source *source = engine->source;
@@ -241,7 +258,7 @@ gradecho_status ge_engine_measure(ge_engine *engine, bool echo,
 
     engine->trouble = GRADECHO_OK;
     source->ops->describe(source, &engine->facts);
-    for (size_t i = 0; i < engine->replicas_here * engine->width; i++)
+    for (size_t i = 0; i < engine->replicas_each * engine->width; i++)
         engine->rows[i] = (double)NAN;
     for (size_t j = 0; j < engine->facts.replicas; j++)
         engine->rows[j * engine->width] =
@@ -253,15 +270,18 @@ gradecho_status ge_engine_measure(ge_engine *engine, bool echo,
     /* The trainer may have its slot back: all that follows is our own. */
     source->ops->release(source);
 
-    for (size_t j = 1; j < engine->facts.replicas; j++) /* close the gaps */
+    for (size_t j = 1; j < engine->replicas_each; j++) /* close the gaps */
         memmove(engine->rows + j * width, engine->rows + j * engine->width,
                 width * sizeof(double));
-    GE_TRY(ge_comm_gather(engine->comm, engine->rows, engine->facts.replicas,
-                          width, engine->all, engine->replicas_max,
-                          &engine->arrived));
-    GE_TRY(ge_comm_agree(engine->comm, engine->trouble));
+    if (engine->trouble < GRADECHO_OK)
+        engine->rows[0] = TROUBLE;
+    GE_TRY(ge_comm_gather(engine->comm, engine->rows,
+                          engine->replicas_each * width, engine->all));
     if (ge_comm_rank(engine->comm) == 0)
+        note_troubles(engine, width);
+    if (ge_comm_rank(engine->comm) == 0 && engine->trouble >= GRADECHO_OK)
         ge_engine_record(engine, echo, row);
+    *local = engine->trouble;
 fail:
     return status;
 }

@@ -40,12 +40,14 @@ struct ge_dimensions ge_engine_dimensions(const ge_engine *engine);
 /* Collective. Measure the sample at the source's front and release it there
  * as soon as its data are not needed any more.
  *
- * \param echo  measure echoes too (equal on all ranks)
- * \param row   rank 0: cleared and filled; else ignored
- * \return what the gravest rank says; after GRADECHO_E_MPI and _E_TIMEOUT no
- *         further collective is possible */
+ * \param echo   measure echoes too (equal on all ranks)
+ * \param row    rank 0: cleared and filled; else ignored
+ * \param local  what went wrong at this rank alone, already told: the row is
+ *               not to be trusted, and the caller puts it into its next ballot
+ * \return GRADECHO_E_MPI, _E_TIMEOUT: no further collective is possible */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_measure(ge_engine *engine,
                                                       bool echo,
-                                                      struct ge_row *row);
+                                                      struct ge_row *row,
+                                                      gradecho_status *local);
 
 #endif

@@ -28,13 +28,13 @@ struct ge_engine {
     struct ge_source *source;
     const struct ge_layers *layers;
     size_t replicas_max;  /* numbers of replicas are below this */
-    size_t replicas_here; /* most at this rank */
+    size_t replicas_each; /* most at any rank */
 
     /* This sample. */
     struct ge_sample_facts facts;
-    bool *valid;  /* [replicas_here x layers] present and finite */
+    bool *valid;  /* [replicas_each x layers] present and finite */
     double *used; /* [layers + RIDERS] K of each layer; facts, summed */
-    gradecho_status trouble; /* the first local failure, agreed at the end */
+    gradecho_status trouble; /* the first local failure */
     unsigned warned;         /* non-finite layers told so far in this run */
 
     /* Reduction. */
@@ -57,7 +57,7 @@ struct ge_engine {
      * of each layer with an echo the terms. */
     size_t width, width_noise;
     size_t *terms_at;            /* [layers] in a row */
-    double *rows;                /* [replicas_here x width] */
+    double *rows;                /* [replicas_each x width] */
     double *all;                 /* rank 0: [replicas_max x width] */
     size_t arrived;              /* rank 0: rows in `all` */
     struct ge_evidence evidence; /* room for replicas_max */

@@ -14,9 +14,11 @@ static void collect(const ge_engine *engine, size_t l, bool echo,
 {
     const struct ge_layer *layer = &engine->layers->item[l];
     const size_t width = echo ? engine->width : engine->width_noise;
+    const size_t arrived =
+        (size_t)ge_comm_size(engine->comm) * engine->replicas_each;
 
     evidence->replicas = 0;
-    for (size_t a = 0; a < engine->arrived; a++) {
+    for (size_t a = 0; a < arrived; a++) {
         const double *row = engine->all + a * width;
         const size_t k = evidence->replicas;
 

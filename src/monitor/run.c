@@ -25,6 +25,7 @@ struct session {
     uint64_t samples;   /* measured */
     uint64_t unwritten; /* root: rows that the log did not take */
     uint64_t dropped;
+    gradecho_status trouble; /* of this rank, for its next ballot */
 };
 
 static double now(void)
@@ -148,14 +149,16 @@ static gradecho_status measure(struct session *s, uint64_t dropped)
     const double start = now();
     const uint64_t every = (uint64_t)s->run->config->sample_echo_every;
 
-    if (s->samples > 0 && s->samples % every == 0)
-        draw_progress(s, false);
-    GE_TRY(ge_engine_measure(s->engine, s->samples % every == 0, &s->row));
+    GE_TRY(ge_engine_measure(s->engine, s->samples % every == 0, &s->row,
+                             &s->trouble));
     s->samples++;
+    if (s->trouble < GRADECHO_OK)
+        return GRADECHO_OK; /* the next vote ends the run */
     if (s->root) {
         s->row.values[GE_DROPPED][0] = (double)dropped;
         s->row.values[GE_DURATION][0] = now() - start;
         append(s);
+        draw_progress(s, false);
     }
 fail:
     return status;
@@ -167,7 +170,7 @@ static gradecho_status loop(struct session *s)
     const struct ge_source_ops *ops = s->source->ops;
 
     for (;;) {
-        struct ge_view view = {.stop = *s->run->stop != 0};
+        struct ge_view view = {.status = s->trouble};
         struct ge_ballot ballot;
         struct ge_verdict verdict;
 

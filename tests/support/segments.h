@@ -67,8 +67,10 @@ static inline ge_consumer *attach_monitor(uint64_t every)
 {
     ge_consumer *monitor = NULL;
 
-    assert_int_equal(ge_consumer_attach(session(), 0, &monitor), GRADECHO_OK);
-    ge_consumer_enable(monitor, every);
+    if (ge_consumer_attach(session(), 0, &monitor) != GRADECHO_OK)
+        fail_msg("cannot attach to %s", session());
+    else
+        ge_consumer_enable(monitor, every);
     return monitor;
 }
 
@@ -92,7 +94,8 @@ static inline size_t bytes_of(size_t layer)
 static inline void make_gradient(int64_t step, uint32_t replica, size_t layer,
                                  unsigned char *out)
 {
-    uint64_t state = (uint64_t)step * 1000003 + replica * 1009 + layer + 1;
+    uint64_t state =
+        (uint64_t)step * 1000003 + layer + 1 + UINT64_C(1009) * replica;
 
     for (size_t i = 0; i < bytes_of(layer); i++) {
         state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;

@@ -49,7 +49,7 @@ static void put_layer(hid_t file, const char *name, int layer, hid_t type,
     const hsize_t four[4] = {SAMPLES, REPLICAS, rows, cols};
     const hsize_t three[3] = {SAMPLES, REPLICAS, cols};
     const hsize_t plane = (rows > 0 ? rows : 1) * cols;
-    double *values = calloc(SAMPLES * REPLICAS * plane, sizeof *values);
+    double *values = calloc(plane * SAMPLES * REPLICAS, sizeof *values);
 
     assert_non_null(values);
     for (uint64_t s = 0; s < SAMPLES; s++)

@@ -95,8 +95,11 @@ static void nothing_is_wanted_after_the_monitor_was_killed(void **state)
     slay(child);
     assert_int_equal(gradecho_attached(trainer), 0);
     assert_int_equal(gradecho_begin(trainer, 3), GRADECHO_NOT_WANTED);
+    /* The next one does not inherit the wishes of the dead. */
+    assert_int_equal(ge_consumer_attach(session(), 0, &monitor), GRADECHO_OK);
+    assert_int_equal(gradecho_begin(trainer, 3), GRADECHO_NOT_WANTED);
     assert_int_equal(gradecho_dropped(trainer), 1);
-    monitor = attach_monitor(1);
+    ge_consumer_enable(monitor, 1);
     assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_AGAIN);
     assert_true(hand_over(trainer, 4, 1));
     assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_OK);
@@ -163,25 +166,39 @@ static void a_closed_segment_is_not_kept_alive_by_children(void **state)
     assert_int_equal(finish(child), 0);
 }
 
-/* A /dev/shm of `size` that only this process sees. Without privilege in a
- * user namespace of its own, as far as the kernel allows that. */
+static bool write_file(const char *path, const char *text)
+{
+    const int fd = open(path, O_WRONLY);
+    const bool done = fd >= 0 && write(fd, text, strlen(text)) > 0;
+
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+/* A user namespace in which we may mount, and are who we were. */
+static bool enter_user_namespace(void)
+{
+    const unsigned uid = geteuid(), gid = getegid();
+    char users[64], groups[64];
+
+    snprintf(users, sizeof users, "%u %u 1", uid, uid);
+    snprintf(groups, sizeof groups, "%u %u 1", gid, gid);
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 &&
+           write_file("/proc/self/uid_map", users) &&
+           write_file("/proc/self/setgroups", "deny") &&
+           write_file("/proc/self/gid_map", groups);
+}
+
+/* A /dev/shm of `size` that only this process sees; false if the kernel does
+ * not allow it. */
 static bool enter_small_shm(const char *size)
 {
-    const long uid = (long)geteuid();
-    char map[64], options[64];
-    int fd = -1;
+    char options[64];
 
     snprintf(options, sizeof options, "mode=1777,size=%s", size);
-    if (unshare(CLONE_NEWNS) != 0) {
-        if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-            return false;
-        snprintf(map, sizeof map, "%ld %ld 1", uid, uid);
-        fd = open("/proc/self/uid_map", O_WRONLY);
-        if (fd < 0 || write(fd, map, strlen(map)) < 0)
-            return false;
-        close(fd);
-    }
-    return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
+    return (unshare(CLONE_NEWNS) == 0 || enter_user_namespace()) &&
+           mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("none", "/dev/shm", "tmpfs", 0, options) == 0;
 }
 

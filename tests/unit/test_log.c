@@ -1,4 +1,4 @@
-/* The log: written, read back, grown, killed, damaged. */
+/* The log: written, read back, and refused in plain words. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,121 +6,9 @@
 
 #include <cmocka.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <hdf5.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <time.h>
 
-#include "log_fixture.h"
-#include "log_temp.h"
-#include "message.h"
-#include "reader.h"
-
-static const struct ge_dimensions small = {
-    .layers = 3, .modes = 4, .replicas = 5};
-
-/* What a test writes with. */
-struct writing {
-    struct ge_log_layer *layers;
-    struct ge_row row;
-    ge_log_writer *log;
-};
-
-static struct writing start(const char *path, struct ge_dimensions dims,
-                            uint32_t flush_every)
-{
-    struct writing w = {.layers = fixture_layers(dims.layers)};
-    struct ge_log_spec spec = fixture_spec(path, dims, w.layers);
-
-    spec.flush_every = flush_every;
-    assert_non_null(w.layers);
-    assert_int_equal(ge_row_init(&w.row, &dims), GRADECHO_OK);
-    assert_int_equal(ge_log_create(&spec, &w.log), GRADECHO_OK);
-    return w;
-}
-
-static gradecho_status append(struct writing *w, uint64_t row)
-{
-    fixture_fill(&w->row, row);
-    return ge_log_append(w->log, &w->row);
-}
-
-static void stop(struct writing *w)
-{
-    assert_int_equal(ge_log_close(&w->log), GRADECHO_OK);
-    assert_null(w->log);
-    ge_row_fini(&w->row);
-    free(w->layers);
-}
-
-/* A closed log of n rows. */
-static void make_log(const char *path, struct ge_dimensions dims, uint64_t n)
-{
-    struct writing w = start(path, dims, 1);
-
-    for (uint64_t i = 0; i < n; i++)
-        assert_int_equal(append(&w, i), GRADECHO_OK);
-    stop(&w);
-}
-
-static int same(double a, double b)
-{
-    return a == b || (isnan(a) && isnan(b));
-}
-
-/* Rows of the log are those of the fixture, row for row and bit for bit. */
-static void check_rows(ge_log_reader *log, uint64_t first, uint64_t end)
-{
-    struct ge_row row;
-
-    assert_int_equal(ge_row_init(&row, &ge_log_reader_facts(log)->dims),
-                     GRADECHO_OK);
-    for (uint64_t i = first; i < end; i++) {
-        assert_int_equal(ge_log_read_row(log, i, &row), GRADECHO_OK);
-        assert_int_equal(row.step, fixture_step(i));
-        for (size_t f = 0; f < GE_FIELDS; f++) {
-            const size_t count = ge_shape_count(ge_fields[f].shape, &row.dims);
-
-            for (size_t j = 0; j < count; j++)
-                if (!same(row.values[f][j], fixture_value(f, i, j)))
-                    fail_msg("row %d, %s[%zu]: %g instead of %g", (int)i,
-                             ge_fields[f].name, j, row.values[f][j],
-                             fixture_value(f, i, j));
-        }
-    }
-    ge_row_fini(&row);
-}
-
-static uint64_t rows_of(ge_log_reader *log)
-{
-    uint64_t rows = 0;
-
-    assert_int_equal(ge_log_refresh(log, &rows), GRADECHO_OK);
-    return rows;
-}
-
-/* Log at `path` as another process sees it: -1 if it cannot be opened. */
-static int rows_elsewhere(const char *path)
-{
-    int status = 0;
-    const pid_t child = fork();
-
-    if (child == 0) {
-        ge_log_reader *log = NULL;
-        uint64_t rows = 255;
-
-        if (ge_log_open(path, &log) == GRADECHO_OK &&
-            ge_log_refresh(log, &rows) != GRADECHO_OK)
-            rows = 255;
-        _exit((int)rows);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status) == 255 ? -1 : WEXITSTATUS(status);
-}
+#include "log_check.h"
 
 static void every_field_reads_back_as_written(void **state)
 {
@@ -164,13 +52,14 @@ static void a_row_that_exceeds_a_chunk_reads_back(void **state)
     const struct ge_dimensions wide = {
         .layers = 20000, .modes = 16, .replicas = 1};
     ge_log_reader *log = NULL;
-    double *values = calloc(20000 * 16, sizeof *values);
+    const size_t count = (size_t)20000 * 16;
+    double *values = calloc(count, sizeof *values);
 
     assert_non_null(values);
     make_log(temp->path, wide, 3);
     assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
     assert_int_equal(ge_log_read(log, GE_ECHO, 1, 1, values), GRADECHO_OK);
-    for (size_t i = 0; i < 20000 * 16; i++)
+    for (size_t i = 0; i < count; i++)
         assert_true(same(values[i], fixture_value(GE_ECHO, 1, i)));
     ge_log_reader_close(&log);
     free(values);
@@ -251,6 +140,9 @@ static void create_refuses_in_plain_words(void **state)
              "log %s exists; use --overwrite or another path", temp->path);
     check_refusal(ge_log_create(&spec, &log),
                   (struct refusal){"exists", GRADECHO_E_EXISTS, expected});
+    check_refusal(ge_log_check(temp->path, false),
+                  (struct refusal){"check", GRADECHO_E_EXISTS, expected});
+    assert_int_equal(ge_log_check(temp->path, true), GRADECHO_OK);
     spec.path = nowhere;
     check_refusal(ge_log_create(&spec, &log),
                   (struct refusal){"no folder", GRADECHO_E_SYS,
@@ -423,217 +315,6 @@ static void rows_beyond_the_commit_mark_are_refused(void **state)
     ge_log_reader_close(&log);
 }
 
-/* A process that appends a row for each byte it is sent and answers each. */
-struct child {
-    pid_t id;
-    int to, from;
-};
-
-static struct child spawn_writer(const char *path)
-{
-    int to[2], from[2];
-    struct child child = {0};
-
-    assert_int_equal(pipe(to), 0);
-    assert_int_equal(pipe(from), 0);
-    child.id = fork();
-    assert_true(child.id >= 0);
-    if (child.id == 0) {
-        struct writing w = start(path, small, 1);
-        char byte = 0;
-
-        close(to[1]);
-        close(from[0]);
-        for (uint64_t i = 0; write(from[1], "r", 1) == 1; i++)
-            if (read(to[0], &byte, 1) != 1 || append(&w, i) != GRADECHO_OK)
-                break;
-        stop(&w);
-        _exit(0);
-    }
-    close(to[0]);
-    close(from[1]);
-    child.to = to[1];
-    child.from = from[0];
-    return child;
-}
-
-static void await_writer(const struct child *child)
-{
-    char byte = 0;
-
-    assert_int_equal(read(child->from, &byte, 1), 1);
-}
-
-static void append_there(const struct child *child)
-{
-    assert_int_equal(write(child->to, "a", 1), 1);
-    await_writer(child);
-}
-
-static void end_writer(const struct child *child, int by)
-{
-    int status = 0;
-
-    if (by != 0)
-        assert_int_equal(kill(child->id, by), 0);
-    close(child->to);
-    assert_int_equal(waitpid(child->id, &status, 0), child->id);
-    close(child->from);
-    assert_int_equal(by != 0 ? WTERMSIG(status) : WEXITSTATUS(status), by);
-}
-
-static void a_reader_follows_a_growing_log(void **state)
-{
-    const struct temp *temp = *state;
-    const struct child child = spawn_writer(temp->path);
-    ge_log_reader *log = NULL;
-
-    await_writer(&child);
-    assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
-    assert_false(ge_log_reader_facts(log)->clean_close);
-    for (uint64_t i = 0; i < 50; i++) {
-        assert_int_equal(rows_of(log), i);
-        append_there(&child);
-        assert_int_equal(rows_of(log), i + 1);
-        check_rows(log, i, i + 1);
-    }
-    end_writer(&child, 0);
-    check_rows(log, 0, rows_of(log));
-    ge_log_reader_close(&log);
-    assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
-    assert_true(ge_log_reader_facts(log)->clean_close);
-    ge_log_reader_close(&log);
-}
-
-static void a_killed_writer_leaves_every_committed_row(void **state)
-{
-    const struct temp *temp = *state;
-
-    for (uint64_t rows = 0; rows < 36; rows += 7) {
-        const struct child child = spawn_writer(temp->path);
-        ge_log_reader *log = NULL;
-
-        await_writer(&child);
-        for (uint64_t i = 0; i < rows; i++)
-            append_there(&child);
-        end_writer(&child, SIGKILL);
-        assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
-        assert_int_equal(rows_of(log), rows);
-        assert_false(ge_log_reader_facts(log)->clean_close);
-        check_rows(log, 0, rows);
-        ge_log_reader_close(&log);
-        unlink(temp->path);
-    }
-}
-
-static double seconds(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* Open and read all of a log that may be damaged; OK if that went well. */
-static gradecho_status read_all(const char *path)
-{
-    ge_log_reader *log = NULL;
-    struct ge_row row = {.block = NULL};
-    uint64_t rows = 0;
-    gradecho_status status = ge_log_open(path, &log);
-
-    if (status == GRADECHO_OK)
-        status = ge_row_init(&row, &ge_log_reader_facts(log)->dims);
-    if (status == GRADECHO_OK)
-        status = ge_log_refresh(log, &rows);
-    for (uint64_t i = 0; status == GRADECHO_OK && i < rows; i++)
-        status = ge_log_read_row(log, i, &row);
-    ge_row_fini(&row);
-    ge_log_reader_close(&log);
-    return status;
-}
-
-/* Neither a hang, which HDF5 alone would do, nor a crash. */
-static void a_log_that_was_cut_off_is_an_error_and_no_hang(void **state)
-{
-    const struct temp *temp = *state;
-
-    (void)ge_message_capture(1);
-    for (int killed = 0; killed <= 1; killed++) {
-        const struct child child = spawn_writer(temp->path);
-        double slowest = 0.0;
-
-        await_writer(&child);
-        for (int i = 0; i < 20; i++)
-            append_there(&child);
-        end_writer(&child, killed ? SIGKILL : 0);
-        for (long long cut = temp_size(temp->path) * 9 / 10; cut > 0;
-             cut = cut * 2 / 3) {
-            const double began = seconds();
-            gradecho_status status = GRADECHO_OK;
-
-            alarm(60);
-            assert_int_equal(truncate(temp->path, cut), 0);
-            status = read_all(temp->path);
-            alarm(0);
-            slowest = fmax(slowest, seconds() - began);
-            /* Of a killed writer's log only the tail of a row may be gone. */
-            if (!killed || cut < 20000)
-                assert_true(status == GRADECHO_E_INPUT);
-        }
-        assert_true(slowest < 10.0);
-        print_message("slowest refusal %.2f s\n", slowest);
-        unlink(temp->path);
-    }
-    (void)ge_message_capture(0);
-}
-
-/* The disk is full for a while (here: the process's limit on file size). */
-static void a_failed_append_is_made_good_by_the_next(void **state)
-{
-    const struct temp *temp = *state;
-    struct writing w = start(temp->path, small, 1);
-    struct rlimit limit, tight;
-    ge_log_reader *log = NULL;
-    uint64_t row = 0;
-    int failures = 0;
-    int64_t step = -1;
-
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    while (row < 5)
-        assert_int_equal(append(&w, row++), GRADECHO_OK);
-    tight = limit;
-    tight.rlim_cur = (rlim_t)temp_size(temp->path) + 1000;
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
-    (void)ge_message_capture(1);
-    while (failures < 3 && row < 500) {
-        const uint64_t before = ge_log_rows(w.log);
-
-        if (append(&w, row) == GRADECHO_OK) {
-            row++;
-            continue;
-        }
-        failures++;
-        assert_int_equal(ge_log_rows(w.log), before);
-    }
-    (void)ge_message_capture(0);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    assert_int_equal(failures, 3);
-    assert_int_equal(ge_log_rows(w.log), row);
-    for (uint64_t end = row + 40; row < end; row++)
-        assert_int_equal(append(&w, row), GRADECHO_OK);
-    assert_int_equal(ge_log_rows(w.log), row);
-    stop(&w);
-
-    assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
-    assert_int_equal(rows_of(log), row);
-    assert_int_equal(ge_log_steps(log, row - 1, 1, &step), GRADECHO_OK);
-    assert_int_equal(step, fixture_step(row - 1));
-    check_rows(log, 0, row);
-    ge_log_reader_close(&log);
-}
-
 /* Identifiers of a type are numbered in turn: all that were given out between
  * two of ours must be closed. */
 static void check_closed(hid_t first, hid_t last)
@@ -685,7 +366,7 @@ static void row_values_share_one_block(void **state)
     (void)state;
     assert_int_equal(ge_row_init(&row, &small), GRADECHO_OK);
     assert_ptr_equal(row.values[0], row.block);
-    assert_ptr_equal(row.values[GE_REPLICA_NOISE] - 3 * 4,
+    assert_ptr_equal(row.values[GE_REPLICA_NOISE] - small.layers * small.modes,
                      row.values[GE_REPLICA_NOISE - 1]);
     assert_int_equal(row.step, -1);
     assert_true(isnan(row.values[GE_LOSS][0]));
@@ -696,9 +377,6 @@ static void row_values_share_one_block(void **state)
     assert_int_equal(ge_row_init(&row, &absurd), GRADECHO_E_NOMEM);
     (void)ge_message_capture(0);
 }
-
-#define TEMP_TEST(f) \
-    cmocka_unit_test_setup_teardown(f, temp_setup, temp_teardown)
 
 int main(void)
 {
@@ -713,10 +391,6 @@ int main(void)
         TEMP_TEST(open_refuses_in_plain_words),
         TEMP_TEST(a_field_that_an_older_log_lacks_is_missing),
         TEMP_TEST(rows_beyond_the_commit_mark_are_refused),
-        TEMP_TEST(a_reader_follows_a_growing_log),
-        TEMP_TEST(a_killed_writer_leaves_every_committed_row),
-        TEMP_TEST(a_log_that_was_cut_off_is_an_error_and_no_hang),
-        TEMP_TEST(a_failed_append_is_made_good_by_the_next),
         TEMP_TEST(no_identifier_is_left_open),
     };
 

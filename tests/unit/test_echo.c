@@ -1,0 +1,288 @@
+/* The echo from terms whose averages are known. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "echo.h"
+#include "numbers.h"
+
+enum { MOST = 9 };
+
+/* Replicas that scatter by `noise` around given averages. */
+static void scatter(struct dice *dice, struct ge_echo_terms *terms,
+                    size_t replicas, double z, double a, double b, double noise)
+{
+    for (size_t i = 0; i < replicas; i++)
+        terms[i] = (struct ge_echo_terms){
+            .overlap = z * (1.0 + noise * dice_normal(dice)),
+            .held_out = a * (1.0 + noise * dice_normal(dice)),
+            .cross = b * (1.0 + noise * dice_normal(dice)),
+            .s_replica = 1.3 * a * (1.0 + noise * dice_normal(dice)),
+        };
+}
+
+/* Averages over replicas, all but `out`. */
+static struct ge_echo_terms average(const struct ge_echo_terms *terms,
+                                    size_t replicas, size_t out)
+{
+    const double count = (double)(replicas - (out < replicas ? 1 : 0));
+    struct ge_echo_terms sum = {0};
+
+    for (size_t i = 0; i < replicas; i++) {
+        if (i == out)
+            continue;
+        sum.overlap += terms[i].overlap / count;
+        sum.held_out += terms[i].held_out / count;
+        sum.cross += terms[i].cross / count;
+        sum.s_replica += terms[i].s_replica / count;
+    }
+    return sum;
+}
+
+/* A planted mode: echo 0.8, echo of the others' mean 0.9, s = 5. Then
+ * z = 0.72, A = 5 * 0.8, B = 5 * 0.9. */
+static void a_planted_mode_is_read_back(void **state)
+{
+    struct dice dice = dice_start(21);
+    struct ge_echo_terms terms[4];
+    struct ge_echo out;
+
+    (void)state;
+    scatter(&dice, terms, 4, 0.72, 4.0, 4.5, 0.0);
+    ge_echo_combine(terms, 4, 1, &out);
+    assert_close(out.echo, 0.8, 1e-14);
+    assert_close(out.echo_loo, 0.9, 1e-14);
+    assert_close(out.s_est, 5.0, 1e-14);
+    assert_close(out.s_replica, 5.2, 1e-14);
+    assert_close(out.gain, 4.0 / 5.2, 1e-14);
+    assert_near(out.echo_se, 0.0, 1e-7); /* all replicas say the same */
+    assert_near(out.gain_se, 0.0, 1e-7);
+}
+
+static void the_identities_of_the_averages_hold(void **state)
+{
+    struct dice dice = dice_start(22);
+    struct ge_echo_terms terms[MOST];
+    struct ge_echo out;
+
+    (void)state;
+    for (size_t k = 2; k <= MOST; k++) {
+        scatter(&dice, terms, k, 0.4, 2.0, 2.2, 0.1);
+        const struct ge_echo_terms mean = average(terms, k, k);
+        ge_echo_combine(terms, k, 1, &out);
+        assert_close(out.echo * out.echo_loo, mean.overlap, 1e-13);
+        assert_close(out.s_est * out.echo, mean.held_out, 1e-13);
+        assert_close(out.s_est * out.echo_loo, mean.cross, 1e-13);
+        assert_close(out.gain * out.s_replica, mean.held_out, 1e-13);
+        assert_close(out.s_replica, mean.s_replica, 1e-13);
+    }
+}
+
+static double jackknife(const double *without, size_t count)
+{
+    double mean = 0.0, spread = 0.0;
+
+    for (size_t i = 0; i < count; i++)
+        mean += without[i] / (double)count;
+    for (size_t i = 0; i < count; i++)
+        spread += (without[i] - mean) * (without[i] - mean);
+    return sqrt((double)(count - 1) / (double)count * spread);
+}
+
+static void errors_equal_the_jackknife_by_brute_force(void **state)
+{
+    struct dice dice = dice_start(23);
+    struct ge_echo_terms terms[MOST];
+    double echo[MOST], gain[MOST];
+    struct ge_echo out;
+
+    (void)state;
+    for (size_t k = 3; k <= MOST; k++) {
+        scatter(&dice, terms, k, 0.4, 2.0, 2.2, 0.2);
+        for (size_t i = 0; i < k; i++) {
+            const struct ge_echo_terms mean = average(terms, k, i);
+
+            echo[i] = sqrt(mean.held_out * mean.overlap / mean.cross);
+            gain[i] = mean.held_out / mean.s_replica;
+        }
+        ge_echo_combine(terms, k, 1, &out);
+        assert_close(out.echo_se, jackknife(echo, k), 1e-11);
+        assert_close(out.gain_se, jackknife(gain, k), 1e-11);
+        assert_true(out.echo_se > 0.0);
+    }
+}
+
+static void fewer_than_two_replicas_know_nothing(void **state)
+{
+    const struct ge_echo_terms term = {0.5, 1.0, 1.0, 2.0};
+
+    (void)state;
+    for (size_t k = 0; k < 2; k++) {
+        struct ge_echo out = {0};
+
+        ge_echo_combine(&term, k, 1, &out);
+        assert_nan(out.s_replica);
+        assert_nan(out.s_est);
+        assert_nan(out.echo);
+        assert_nan(out.echo_se);
+        assert_nan(out.echo_loo);
+        assert_nan(out.gain);
+        assert_nan(out.gain_se);
+    }
+}
+
+static void two_replicas_have_an_echo_but_no_error(void **state)
+{
+    const struct ge_echo_terms terms[] = {{0.5, 2.0, 1.0, 4.0},
+                                          {0.7, 4.0, 5.0, 8.0}};
+    struct ge_echo out;
+
+    (void)state;
+    ge_echo_combine(terms, 2, 1, &out);
+    assert_close(out.echo, sqrt(0.6), 1e-15);
+    assert_close(out.gain, 0.5, 1e-15);
+    assert_nan(out.echo_se);
+    assert_nan(out.gain_se);
+}
+
+static void where_an_average_is_not_positive_there_is_no_echo(void **state)
+{
+    static const struct ge_echo_terms means[] = {
+        {-0.1, 2.0, 2.0, 3.0},  {0.0, 2.0, 2.0, 3.0},  {0.5, -2.0, 2.0, 3.0},
+        {0.5, 0.0, 2.0, 3.0},   {0.5, 2.0, -2.0, 3.0}, {0.5, 2.0, 0.0, 3.0},
+        {0.5, -2.0, -2.0, 3.0}, {0.0, 0.0, 0.0, 3.0}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(means); i++) {
+        struct ge_echo_terms terms[4];
+        struct ge_echo out;
+
+        for (size_t a = 0; a < 4; a++)
+            terms[a] = means[i];
+        ge_echo_combine(terms, 4, 1, &out);
+        assert_true(out.echo == 0.0);
+        assert_true(out.echo_loo == 0.0);
+        assert_nan(out.s_est);
+        assert_nan(out.echo_se);
+        /* The gain needs none of them and keeps its sign. */
+        assert_close(out.gain, means[i].held_out / 3.0, 1e-14);
+        assert_close(out.s_replica, 3.0, 1e-14);
+    }
+}
+
+/* Positive on average, but not without the first replica. */
+static void an_error_that_cannot_be_known_is_not_a_number(void **state)
+{
+    const struct ge_echo_terms terms[] = {
+        {0.9, 2.0, 2.0, 3.0}, {-0.1, 2.0, 2.0, 3.0}, {-0.1, 2.0, 2.0, 3.0}};
+    struct ge_echo out;
+
+    (void)state;
+    ge_echo_combine(terms, 3, 1, &out);
+    assert_close(out.echo, sqrt(0.7 / 3.0), 1e-14);
+    assert_nan(out.echo_se);
+    assert_near(out.gain_se, 0.0, 1e-7);
+}
+
+static void echoes_are_capped_at_one_and_gains_are_not(void **state)
+{
+    const struct ge_echo_terms terms[] = {
+        {1.0, 4.0, 2.0, 1.0}, {1.0, 4.0, 2.0, 1.0}, {1.0, 4.0, 2.0, 1.0}};
+    const struct ge_echo_terms swapped[] = {{1.0, 2.0, 4.0, 1.0},
+                                            {1.0, 2.0, 4.0, 1.0}};
+    struct ge_echo out;
+
+    (void)state;
+    ge_echo_combine(terms, 3, 1, &out);
+    assert_true(out.echo == 1.0);
+    assert_close(out.echo_loo, sqrt(0.5), 1e-15);
+    assert_close(out.gain, 4.0, 1e-15);
+    ge_echo_combine(swapped, 2, 1, &out);
+    assert_close(out.echo, sqrt(0.5), 1e-15);
+    assert_true(out.echo_loo == 1.0);
+}
+
+static void what_is_missing_stays_missing(void **state)
+{
+    (void)state;
+    for (size_t field = 0; field < 3; field++) {
+        struct ge_echo_terms terms[] = {
+            {0.5, 2.0, 2.0, 3.0}, {0.5, 2.0, 2.0, 3.0}, {0.5, 2.0, 2.0, 3.0}};
+        struct ge_echo out;
+
+        if (field == 0)
+            terms[1].overlap = (double)NAN;
+        else if (field == 1)
+            terms[1].held_out = (double)NAN;
+        else
+            terms[1].cross = (double)NAN;
+        ge_echo_combine(terms, 3, 1, &out);
+        assert_nan(out.echo);
+        assert_nan(out.echo_loo);
+        assert_nan(out.s_est);
+        assert_nan(out.echo_se);
+    }
+}
+
+static void a_stride_skips_what_is_between(void **state)
+{
+    enum { STRIDE = 3 };
+    struct dice dice = dice_start(24);
+    struct ge_echo_terms dense[MOST], spaced[MOST * STRIDE];
+    struct ge_echo one, other;
+
+    (void)state;
+    scatter(&dice, dense, MOST, 0.4, 2.0, 2.2, 0.1);
+    scatter(&dice, spaced, MOST * STRIDE, -1.0, 1e9, 7.0, 1.0);
+    for (size_t i = 0; i < MOST; i++)
+        spaced[i * STRIDE] = dense[i];
+    ge_echo_combine(dense, MOST, 1, &one);
+    ge_echo_combine(spaced, MOST, STRIDE, &other);
+    assert_memory_equal(&one, &other, sizeof one);
+}
+
+static void the_unit_of_the_gradient_does_not_matter(void **state)
+{
+    static const double factors[] = {1e-30, 7.0, 1e30};
+    struct dice dice = dice_start(25);
+    struct ge_echo_terms terms[5], scaled[5];
+    struct ge_echo one, other;
+
+    (void)state;
+    scatter(&dice, terms, 5, 0.4, 2.0, 2.2, 0.1);
+    ge_echo_combine(terms, 5, 1, &one);
+    for (size_t f = 0; f < COUNT_OF(factors); f++) {
+        for (size_t i = 0; i < 5; i++)
+            scaled[i] = (struct ge_echo_terms){
+                terms[i].overlap, terms[i].held_out * factors[f],
+                terms[i].cross * factors[f], terms[i].s_replica * factors[f]};
+        ge_echo_combine(scaled, 5, 1, &other);
+        assert_close(other.echo, one.echo, 1e-13);
+        assert_close(other.echo_se, one.echo_se, 1e-11);
+        assert_close(other.gain, one.gain, 1e-13);
+        assert_close(other.s_est, one.s_est * factors[f], 1e-13);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_planted_mode_is_read_back),
+        cmocka_unit_test(the_identities_of_the_averages_hold),
+        cmocka_unit_test(errors_equal_the_jackknife_by_brute_force),
+        cmocka_unit_test(fewer_than_two_replicas_know_nothing),
+        cmocka_unit_test(two_replicas_have_an_echo_but_no_error),
+        cmocka_unit_test(where_an_average_is_not_positive_there_is_no_echo),
+        cmocka_unit_test(an_error_that_cannot_be_known_is_not_a_number),
+        cmocka_unit_test(echoes_are_capped_at_one_and_gains_are_not),
+        cmocka_unit_test(what_is_missing_stays_missing),
+        cmocka_unit_test(a_stride_skips_what_is_between),
+        cmocka_unit_test(the_unit_of_the_gradient_does_not_matter),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
