@@ -7,7 +7,7 @@
 
 #include "inspect.h"
 
-static json_t *value(double number, int integer)
+static json_t *value(double number, bool integer)
 {
     if (!isfinite(number) || (integer && number < 0.0))
         return json_null();
@@ -18,7 +18,7 @@ static json_t *value(double number, int integer)
 static json_t *values(const struct ge_row *row, enum ge_field field,
                       size_t first, size_t count, bool list)
 {
-    const int integer = ge_fields[field].integer;
+    const bool integer = ge_fields[field].type == GE_I64;
     json_t *array = NULL;
 
     if (!list)
@@ -39,8 +39,8 @@ static json_t *layer_object(const struct ge_digest *d, size_t l)
     json_t *object =
         json_pack("{s:s, s:I, s:I, s:o, s:o}", "layer", layer->name, "rows",
                   (json_int_t)layer->rows, "cols", (json_int_t)layer->cols,
-                  "sigma2_average", value(d->sigma2[l], 0),
-                  "noise_scale_average", value(d->noise_scale[l], 0));
+                  "sigma2_average", value(d->sigma2[l], false),
+                  "noise_scale_average", value(d->noise_scale[l], false));
 
     for (int f = 0; f < GE_FIELDS; f++) {
         const enum ge_field field = (enum ge_field)f;
@@ -71,7 +71,7 @@ bool ge_inspect_json(const struct ge_digest *d, FILE *out)
                   d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
                                     : json_null(),
                   "averaged", (json_int_t)d->averaged, "noise_scale_average",
-                  value(d->model_scale, 0));
+                  value(d->model_scale, false));
     bool printed = false;
 
     for (int f = 0; f < GE_FIELDS; f++) {

@@ -39,7 +39,7 @@ struct ge_consumer {
     uint32_t seen;                /* shared->wake before the last peek */
     uint32_t replicas;            /* in the sample peeked, 0: none valid */
     bool peeked;                  /* slot `tail` is in our hands */
-    uint64_t dropped;            /* shared->dropped at the last peek */
+    uint64_t dropped;             /* shared->dropped at the last peek */
     bool broken; /* the segment lies: it is not touched any more */
     char path[GE_SEGMENT_PATH_MAX];
 };
@@ -156,6 +156,8 @@ void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
 {
     struct ge_abi_header *shared = consumer->shared;
 
+    if (consumer->broken)
+        return;
     /* Relaxed: none of these samples is looked at. The trainer may be writing
      * slot `head` for an earlier monitor and publish it later; that one comes
      * out whole, and peek passes over it if its step is not wanted. */
@@ -183,6 +185,9 @@ static gradecho_status look(ge_consumer *consumer)
     consumer->broken = !size_is_unchanged(consumer);
     GE_FAIL_IF(consumer->broken, GRADECHO_E_INPUT, "%s: its size has changed",
                consumer->path);
+    /* Relaxed: kept to be told when the segment can no longer be touched. */
+    consumer->dropped =
+        atomic_load_explicit(&shared->dropped, memory_order_relaxed);
     /* What is read next must not be older than `seen`, or wait() would sleep
      * on a sample. Acquire: pairs with the release of wake in
      * gradecho_publish(); head is at least as new. */
@@ -205,6 +210,10 @@ static gradecho_status look(ge_consumer *consumer)
                " taken: the ring is corrupt",
                consumer->path, head, consumer->tail);
 fail:
+    if (consumer->broken) { /* what was peeked is gone as well */
+        consumer->peeked = false;
+        consumer->replicas = 0;
+    }
     return status;
 }
 
@@ -318,16 +327,14 @@ bool ge_consumer_alive(const ge_consumer *consumer)
 bool ge_consumer_closed(const ge_consumer *consumer)
 {
     /* Acquire: pairs with the release of closed in gradecho_close(). */
-    return !consumer->broken &&
-           atomic_load_explicit(&consumer->shared->closed,
-                                memory_order_acquire) != 0;
+    return !consumer->broken && atomic_load_explicit(&consumer->shared->closed,
+                                                     memory_order_acquire) != 0;
 }
 
 uint64_t ge_consumer_dropped(const ge_consumer *consumer)
 {
     /* Relaxed: a number to report. */
-    return consumer->broken
-               ? consumer->dropped
-               : atomic_load_explicit(&consumer->shared->dropped,
-                                      memory_order_relaxed);
+    return consumer->broken ? consumer->dropped
+                            : atomic_load_explicit(&consumer->shared->dropped,
+                                                   memory_order_relaxed);
 }

@@ -283,13 +283,13 @@ static gradecho_status create_field(const struct layout *layout,
                                                  [GE_PER_MODE] = LAYER,
                                                  [GE_PER_REPLICA] = LAYER};
     gradecho_status status = GRADECHO_OK;
-    const double missing = field->integer ? -1.0 : (double)NAN;
+    const double missing = field->type == GE_I64 ? -1.0 : (double)NAN;
     const char *path = layout->spec->path;
     hsize_t row[GE_RANK_MAX];
     const int rank = ge_layout_row(field->shape, &layout->spec->dims, row);
-    const hid_t stored = field->integer ? H5T_STD_I64LE
-                         : rank == 3    ? H5T_IEEE_F32LE
-                                        : H5T_IEEE_F64LE;
+    const hid_t stored = field->type == GE_I64   ? H5T_STD_I64LE
+                         : field->type == GE_F32 ? H5T_IEEE_F32LE
+                                                 : H5T_IEEE_F64LE;
 
     GE_TRY(create_growing(layout, field->name, rank, row, stored, &missing,
                           H5T_NATIVE_DOUBLE, dataset));

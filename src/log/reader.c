@@ -363,7 +363,7 @@ gradecho_status ge_log_read(ge_log_reader *reader, enum ge_field field,
         return status;
     if (dataset < 0) {
         for (uint64_t i = 0; i < count * width; i++)
-            values[i] = info->integer ? -1.0 : (double)NAN;
+            values[i] = info->type == GE_I64 ? -1.0 : (double)NAN;
         return status;
     }
     if (reader->live && first + count > reader->fresh[field]) {

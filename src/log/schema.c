@@ -6,8 +6,8 @@
 #include "memory.h"
 #include "try.h"
 
-#define FIELD_INFO(id, name, shape, integer, units, text) \
-    [GE_##id] = {name, shape, integer, units, text},
+#define FIELD_INFO(id, name, shape, type, units, text) \
+    [GE_##id] = {name, shape, type, units, text},
 
 const struct ge_field_info ge_fields[GE_FIELDS] = {GE_FIELD_MAP(FIELD_INFO)};
 
@@ -84,7 +84,7 @@ void ge_row_clear(struct ge_row *row)
 {
     row->step = -1;
     for (size_t i = 0; i < GE_FIELDS; i++) {
-        const double missing = ge_fields[i].integer ? -1.0 : (double)NAN;
+        const double missing = ge_fields[i].type == GE_I64 ? -1.0 : (double)NAN;
         const size_t count = ge_shape_count(ge_fields[i].shape, &row->dims);
 
         for (size_t j = 0; j < count; j++)

@@ -5,8 +5,9 @@
  * this table: a field that is not here does not exist.
  *
  * Shapes are over the dimensions step (unlimited), layer, mode, replica.
- * Missing values are NaN, in integer fields -1. Layer and step fields are
- * stored in double precision, mode and replica fields in single precision.
+ * Missing values are NaN, in integer fields -1. Mode and
+ * replica fields, the bulk of a log, are stored in single precision, but for
+ * squares, which single precision could not hold.
  */
 #ifndef GRADECHO_LOG_SCHEMA_H
 #define GRADECHO_LOG_SCHEMA_H
@@ -25,107 +26,130 @@ enum ge_shape {
     GE_SHAPES
 };
 
-/* X(identifier, name, shape, integer?, units, long name)
+/* How a field is stored. In memory all values are doubles. */
+enum ge_type { GE_I64, GE_F64, GE_F32 };
+
+/* X(identifier, name, shape, type, units, long name)
  * "1" is the unit of a pure number; "[g]" the unit of a gradient entry. */
 #define GE_FIELD_MAP(X)                                                        \
-    X(TIME, "time", GE_PER_STEP, 0, "seconds since 1970-01-01 00:00:00 UTC",   \
+    X(TIME, "time", GE_PER_STEP, GE_F64,                                       \
+      "seconds since 1970-01-01 00:00:00 UTC",                                 \
       "time at which the sample was handed over")                              \
-    X(REPLICAS, "replicas", GE_PER_STEP, 1, "1",                               \
+    X(REPLICAS, "replicas", GE_PER_STEP, GE_I64, "1",                          \
       "replicas in the sample, over all ranks")                                \
-    X(LOSS, "loss", GE_PER_STEP, 0, "1",                                       \
+    X(LOSS, "loss", GE_PER_STEP, GE_F64, "1",                                  \
       "training loss told by the trainers, mean over ranks")                   \
-    X(BATCH_SIZE, "batch_size", GE_PER_STEP, 0, "examples",                    \
+    X(BATCH_SIZE, "batch_size", GE_PER_STEP, GE_F64, "examples",               \
       "examples behind one replica")                                           \
-    X(DURATION, "duration_seconds", GE_PER_STEP, 0, "s",                       \
+    X(DURATION, "duration_seconds", GE_PER_STEP, GE_F64, "s",                  \
       "time the monitor spent on the sample")                                  \
-    X(DROPPED, "dropped", GE_PER_STEP, 1, "1",                                 \
+    X(DROPPED, "dropped", GE_PER_STEP, GE_I64, "1",                            \
       "samples lost so far because the monitor was busy")                      \
-    X(CORRELATION, "residual_correlation_max", GE_PER_STEP, 0, "1",            \
+    X(CORRELATION, "residual_correlation_max", GE_PER_STEP, GE_F64, "1",       \
       "largest correlation of two replicas' residuals")                        \
-    X(CORRELATION_PAIR, "residual_correlation_pair", GE_PER_PAIR, 1, "1",      \
+    X(CORRELATION_PAIR, "residual_correlation_pair", GE_PER_PAIR, GE_I64, "1", \
       "the two replicas of the largest residual correlation")                  \
-    X(LAYER_REPLICAS, "layer_replicas", GE_PER_LAYER, 1, "1",                  \
+    X(MODEL_GRAD_SQNORM, "model_grad_sqnorm", GE_PER_STEP, GE_F64, "[g]^2",    \
+      "grad_sqnorm of the whole model: sum over layers")                       \
+    X(MODEL_NOISE_TRACE, "model_noise_trace", GE_PER_STEP, GE_F64, "[g]^2",    \
+      "noise_trace of the whole model: sum over layers")                       \
+    X(MODEL_NOISE_SCALE, "model_noise_scale", GE_PER_STEP, GE_F64, "examples", \
+      "noise scale of the whole model; signed")                                \
+    X(MODEL_NOISE_SCALE_SMOOTH, "model_noise_scale_smooth", GE_PER_STEP,       \
+      GE_F64, "examples", "the same from moving averages")                     \
+    X(LAYER_REPLICAS, "layer_replicas", GE_PER_LAYER, GE_I64, "1",             \
       "replicas used for the layer: present and finite")                       \
-    X(SIGMA2, "sigma2", GE_PER_LAYER, 0, "[g]^2",                              \
+    X(SIGMA2, "sigma2", GE_PER_LAYER, GE_F64, "[g]^2",                         \
       "noise variance of one entry of one replica")                            \
-    X(SIGMA2_SE, "sigma2_se", GE_PER_LAYER, 0, "[g]^2",                        \
+    X(SIGMA2_SE, "sigma2_se", GE_PER_LAYER, GE_F64, "[g]^2",                   \
       "standard error of sigma2, jackknife over replicas")                     \
-    X(GRAD_SQNORM, "grad_sqnorm", GE_PER_LAYER, 0, "[g]^2",                    \
+    X(GRAD_SQNORM, "grad_sqnorm", GE_PER_LAYER, GE_F64, "[g]^2",               \
       "unbiased squared norm of the true gradient; signed")                    \
-    X(NOISE_TRACE, "noise_trace", GE_PER_LAYER, 0, "[g]^2",                    \
+    X(GRAD_SQNORM_SE, "grad_sqnorm_se", GE_PER_LAYER, GE_F64, "[g]^2",         \
+      "standard error of grad_sqnorm, jackknife over replicas")                \
+    X(NOISE_TRACE, "noise_trace", GE_PER_LAYER, GE_F64, "[g]^2",               \
       "trace of one replica's noise covariance")                               \
-    X(NOISE_SCALE, "noise_scale", GE_PER_LAYER, 0, "examples",                 \
+    X(NOISE_SCALE, "noise_scale", GE_PER_LAYER, GE_F64, "examples",            \
       "simple gradient noise scale; signed")                                   \
-    X(EDGE, "edge", GE_PER_LAYER, 0, "[g]",                                    \
+    X(NOISE_SCALE_SE, "noise_scale_se", GE_PER_LAYER, GE_F64, "examples",      \
+      "standard error of noise_scale, jackknife over replicas")                \
+    X(NOISE_SCALE_SMOOTH, "noise_scale_smooth", GE_PER_LAYER, GE_F64,          \
+      "examples",                                                              \
+      "noise scale from moving averages: ratio of averages; signed")           \
+    X(EDGE, "edge", GE_PER_LAYER, GE_F64, "[g]",                               \
       "largest singular value of isotropic noise of this variance")            \
-    X(TAU2_EDGE, "tau2_edge", GE_PER_LAYER, 0, "[g]^2",                        \
+    X(TAU2_EDGE, "tau2_edge", GE_PER_LAYER, GE_F64, "[g]^2",                   \
       "knee, squared bulk edge: belongs on the observed axis")                 \
-    X(TAU2_ASYM, "tau2_asym", GE_PER_LAYER, 0, "[g]^2",                        \
+    X(TAU2_ASYM, "tau2_asym", GE_PER_LAYER, GE_F64, "[g]^2",                   \
       "knee, asymptotic: belongs on the axis of true singular values")         \
-    X(TAU2_FIT, "tau2_fit", GE_PER_LAYER, 0, "[g]^2",                          \
+    X(TAU2_FIT, "tau2_fit", GE_PER_LAYER, GE_F64, "[g]^2",                     \
       "knee fitted to the measured echoes of the signal modes")                \
-    X(TAU2_FIT_SE, "tau2_fit_se", GE_PER_LAYER, 0, "[g]^2",                    \
+    X(TAU2_FIT_SE, "tau2_fit_se", GE_PER_LAYER, GE_F64, "[g]^2",               \
       "standard error of tau2_fit, jackknife over replicas")                   \
-    X(Q_FIT, "q_fit", GE_PER_LAYER, 0, "1", "fitted exponent of the hill law") \
-    X(Q_FIT_SE, "q_fit_se", GE_PER_LAYER, 0, "1",                              \
+    X(Q_FIT, "q_fit", GE_PER_LAYER, GE_F64, "1",                               \
+      "fitted exponent of the hill law")                                       \
+    X(Q_FIT_SE, "q_fit_se", GE_PER_LAYER, GE_F64, "1",                         \
       "standard error of q_fit, jackknife over replicas")                      \
-    X(MISFIT_HILL, "misfit_hill", GE_PER_LAYER, 0, "1",                        \
+    X(MISFIT_HILL, "misfit_hill", GE_PER_LAYER, GE_F64, "1",                   \
       "root mean square of law minus echo over signal modes, hill")            \
-    X(MISFIT_TWO_SIDED, "misfit_two_sided", GE_PER_LAYER, 0, "1",              \
+    X(MISFIT_TWO_SIDED, "misfit_two_sided", GE_PER_LAYER, GE_F64, "1",         \
       "the same for the two-sided law")                                        \
-    X(MISFIT_EXACT, "misfit_exact", GE_PER_LAYER, 0, "1",                      \
+    X(MISFIT_EXACT, "misfit_exact", GE_PER_LAYER, GE_F64, "1",                 \
       "the same for the exact law")                                            \
-    X(MISFIT_MODE, "misfit_mode", GE_PER_LAYER, 0, "1",                        \
+    X(MISFIT_MODE, "misfit_mode", GE_PER_LAYER, GE_F64, "1",                   \
       "the same for the mode-resolved law")                                    \
-    X(SIGNAL_MODES, "signal_modes", GE_PER_LAYER, 1, "1",                      \
+    X(SIGNAL_MODES, "signal_modes", GE_PER_LAYER, GE_I64, "1",                 \
       "modes that pass the significance test")                                 \
-    X(S_MEAN, "s_mean", GE_PER_MODE, 0, "[g]",                                 \
+    X(S_MEAN, "s_mean", GE_PER_MODE, GE_F32, "[g]",                            \
       "singular value of the mean gradient")                                   \
-    X(S_REPLICA, "s_replica", GE_PER_MODE, 0, "[g]",                           \
+    X(S_REPLICA, "s_replica", GE_PER_MODE, GE_F32, "[g]",                      \
       "singular value of one replica, mean over replicas")                     \
-    X(S_EST, "s_est", GE_PER_MODE, 0, "[g]",                                   \
+    X(S_EST, "s_est", GE_PER_MODE, GE_F32, "[g]",                              \
       "estimate of the true singular value")                                   \
-    X(ECHO, "echo", GE_PER_MODE, 0, "1",                                       \
+    X(ECHO, "echo", GE_PER_MODE, GE_F32, "1",                                  \
       "measured spectral echo of one replica")                                 \
-    X(ECHO_SE, "echo_se", GE_PER_MODE, 0, "1",                                 \
+    X(ECHO_SE, "echo_se", GE_PER_MODE, GE_F32, "1",                            \
       "standard error of echo, jackknife over replicas")                       \
-    X(ECHO_LOO, "echo_loo", GE_PER_MODE, 0, "1",                               \
+    X(ECHO_LOO, "echo_loo", GE_PER_MODE, GE_F32, "1",                          \
       "measured spectral echo of the mean of all replicas but one")            \
-    X(ECHO_REVERB, "echo_reverb", GE_PER_MODE, 0, "1",                         \
+    X(ECHO_REVERB, "echo_reverb", GE_PER_MODE, GE_F32, "1",                    \
       "echo by the reverb cross-check estimator")                              \
-    X(GAIN, "gain", GE_PER_MODE, 0, "1",                                       \
+    X(GAIN, "gain", GE_PER_MODE, GE_F32, "1",                                  \
       "optimal shrinkage of an observed singular value")                       \
-    X(GAIN_SE, "gain_se", GE_PER_MODE, 0, "1",                                 \
+    X(GAIN_SE, "gain_se", GE_PER_MODE, GE_F32, "1",                            \
       "standard error of gain, jackknife over replicas")                       \
-    X(ECHO_HILL, "echo_hill", GE_PER_MODE, 0, "1",                             \
+    X(ECHO_HILL, "echo_hill", GE_PER_MODE, GE_F32, "1",                        \
       "echo by the hill law with tau2_edge on the observed axis")              \
-    X(ECHO_TWO_SIDED, "echo_two_sided", GE_PER_MODE, 0, "1",                   \
+    X(ECHO_TWO_SIDED, "echo_two_sided", GE_PER_MODE, GE_F32, "1",              \
       "echo by the two-sided first-order law, isotropic noise")                \
-    X(ECHO_EXACT, "echo_exact", GE_PER_MODE, 0, "1",                           \
+    X(ECHO_EXACT, "echo_exact", GE_PER_MODE, GE_F32, "1",                      \
       "echo by the exact infinite-size law, isotropic noise")                  \
-    X(ECHO_MODE, "echo_mode", GE_PER_MODE, 0, "1",                             \
+    X(ECHO_MODE, "echo_mode", GE_PER_MODE, GE_F32, "1",                        \
       "echo by the mode-resolved law")                                         \
-    X(MODE_T, "mode_t", GE_PER_MODE, 0, "1",                                   \
+    X(MODE_T, "mode_t", GE_PER_MODE, GE_F32, "1",                              \
       "significance statistic of the mode")                                    \
-    X(TAU2_LEFT, "tau2_left_mode", GE_PER_MODE, 0, "[g]^2",                    \
+    X(MODE_GAP, "mode_gap", GE_PER_MODE, GE_F32, "1",                          \
+      "distance to the nearest other singular value of the mean, in noise "    \
+      "standard deviations of one entry; below 3 single modes mix")            \
+    X(TAU2_LEFT, "tau2_left_mode", GE_PER_MODE, GE_F64, "[g]^2",               \
       "noise energy leaking out of the left singular vector")                  \
-    X(TAU2_RIGHT, "tau2_right_mode", GE_PER_MODE, 0, "[g]^2",                  \
+    X(TAU2_RIGHT, "tau2_right_mode", GE_PER_MODE, GE_F64, "[g]^2",             \
       "noise energy leaking out of the right singular vector")                 \
-    X(ANISOTROPY_LEFT, "anisotropy_left", GE_PER_MODE, 0, "1",                 \
+    X(ANISOTROPY_LEFT, "anisotropy_left", GE_PER_MODE, GE_F32, "1",            \
       "tau2_left_mode over its isotropic value")                               \
-    X(ANISOTROPY_RIGHT, "anisotropy_right", GE_PER_MODE, 0, "1",               \
+    X(ANISOTROPY_RIGHT, "anisotropy_right", GE_PER_MODE, GE_F32, "1",          \
       "tau2_right_mode over its isotropic value")                              \
-    X(REPLICA_NOISE, "replica_noise", GE_PER_REPLICA, 0, "1",                  \
+    X(REPLICA_NOISE, "replica_noise", GE_PER_REPLICA, GE_F32, "1",             \
       "noise of one replica over the mean noise; 1 when healthy")
 
-#define GE_FIELD_ENUM_(id, name, shape, integer, units, text) GE_##id,
+#define GE_FIELD_ENUM_(id, name, shape, type, units, text) GE_##id,
 enum ge_field { GE_FIELD_MAP(GE_FIELD_ENUM_) GE_FIELDS };
 #undef GE_FIELD_ENUM_
 
 struct ge_field_info {
     const char *name; /* of the dataset, below the root */
     enum ge_shape shape;
-    int integer;
+    enum ge_type type;
     const char *units;
     const char *long_name;
 };

@@ -144,7 +144,7 @@ static gradecho_status prepare_buffers(ge_log_writer *log)
         OPEN_H5(log->path, log->memory[i], H5Screate_simple(rank, row, NULL));
     }
     for (int i = 0; i < GE_FIELDS; i++)
-        if (ge_fields[i].integer)
+        if (ge_fields[i].type == GE_I64)
             widest = ge_max_size(
                 widest, ge_shape_count(ge_fields[i].shape, &log->dims));
     log->integers = ge_alloc(widest, sizeof *log->integers);
@@ -275,7 +275,7 @@ static gradecho_status write_field(ge_log_writer *log, enum ge_field field,
     const size_t count = ge_shape_count(info->shape, &log->dims);
     const hid_t memory = log->memory[info->shape];
 
-    if (!info->integer)
+    if (info->type != GE_I64)
         return write_rows(log, log->fields[field], info->shape, log->written, 1,
                           memory, H5T_NATIVE_DOUBLE, values);
     /* What HDF5 makes of NaN as an integer is not written anywhere. */

@@ -267,50 +267,75 @@ static const struct ge_source_ops segment_ops = {
 
 enum { SEGMENTS_MAX = 4096 }; /* on one node */
 
-/* Wait until every trainer of the job has its segment. On all ranks: the
- * number of trainers in *world, and this node's segments in list. */
-static gradecho_status assemble(ge_comm *comm, const char *session,
-                                const volatile sig_atomic_t *stop,
-                                struct ge_segment_info *list, size_t *count,
-                                uint32_t *world)
+/* This node's segments, all of them of our own version. */
+static gradecho_status scan(const char *session, struct ge_segment_info *list,
+                            size_t *count)
 {
     gradecho_status status = GRADECHO_OK;
-    double pause = 0.02;
-    bool told = false;
 
-    for (;;) {
-        const gradecho_status local =
-            ge_consumer_scan(session, list, SEGMENTS_MAX, count);
-        double found = ge_comm_node_rank(comm) == 0 ? (double)*count : 0.0;
-        int64_t word[4] = {0, INT64_MIN, *stop != 0,
-                           local < GRADECHO_OK ? -(int64_t)local : 0};
+    GE_TRY(ge_consumer_scan(session, list, SEGMENTS_MAX, count));
+    for (size_t i = 0; i < *count; i++)
+        GE_FAIL_IF(list[i].world == 0, GRADECHO_E_ABI,
+                   "session %s: trainer %u uses another version of "
+                   "libgradecho; install one version for both",
+                   session, list[i].rank);
+fail:
+    return status;
+}
 
-        for (size_t i = 0; local >= GRADECHO_OK && i < *count; i++) {
-            const int64_t size = list[i].world;
+/* One look around, on all ranks: *found trainers over all nodes, of *world. */
+static gradecho_status look_around(ge_comm *comm, const char *session,
+                                   const volatile sig_atomic_t *stop,
+                                   struct ge_segment_info *list, size_t *count,
+                                   double *found, uint32_t *world)
+{
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
+    int64_t word[3] = {0, INT64_MIN, *stop != 0};
 
-            word[0] = size > word[0] ? size : word[0];
-            word[1] = -size > word[1] ? -size : word[1];
-        }
-        GE_TRY(ge_comm_max(comm, word, 4));
-        GE_TRY(ge_comm_sum(comm, &found, 1));
-        if (word[3] > 0)
-            return (gradecho_status)-word[3];
-        if (word[2] > 0)
-            return GRADECHO_END;
-        if (word[0] > 0 && (word[0] != -word[1] || found > (double)word[0])) {
-            if (ge_comm_rank(comm) == 0)
-                ge_error("session %s: trainers disagree on how many they are "
-                         "(%lld and %lld); give each training run a session "
-                         "of its own",
-                         session, (long long)-word[1], (long long)word[0]);
-            return GRADECHO_E_INPUT;
-        }
-        *world = (uint32_t)word[0];
-        if (word[0] > 0 && found == (double)word[0])
-            return GRADECHO_OK;
+    ge_message_capture(1);
+    local = scan(session, list, count);
+    GE_TRY(ge_comm_agree(comm, local));
+    for (size_t i = 0; i < *count; i++) {
+        const int64_t size = list[i].world;
+
+        word[0] = size > word[0] ? size : word[0];
+        word[1] = -size > word[1] ? -size : word[1];
+    }
+    *found = ge_comm_node_rank(comm) == 0 ? (double)*count : 0.0;
+    GE_TRY(ge_comm_max(comm, word, 3));
+    GE_TRY(ge_comm_sum(comm, found, 1));
+    if (word[2] > 0)
+        return GRADECHO_END;
+    if (word[0] > 0 && (word[0] != -word[1] || *found > (double)word[0])) {
+        if (ge_comm_rank(comm) == 0)
+            ge_error("session %s: trainers disagree on how many they are "
+                     "(%lld and %lld, %.0f found); give each training run a "
+                     "session of its own",
+                     session, (long long)-word[1], (long long)word[0], *found);
+        return GRADECHO_E_INPUT;
+    }
+    *world = (uint32_t)word[0];
+fail:
+    return status;
+}
+
+/* Wait until every trainer of the job has its segment. On all ranks: the
+ * number of trainers in *world. */
+static gradecho_status assemble(ge_comm *comm, const char *session,
+                                const volatile sig_atomic_t *stop,
+                                struct ge_segment_info *list, uint32_t *world)
+{
+    gradecho_status status = GRADECHO_OK;
+    double pause = 0.02, found = 0.0;
+    size_t count = 0;
+
+    for (bool told = false;; told = true) {
+        GE_TRY(look_around(comm, session, stop, list, &count, &found, world));
+        if (status == GRADECHO_END ||
+            (*world > 0 && found == (double)*world))
+            return status;
         if (!told && ge_comm_rank(comm) == 0)
             ge_info("session %s: waiting for trainers", session);
-        told = true;
         ge_comm_sleep(pause);
         pause = fmin(pause * 1.5, 0.2);
     }
@@ -414,18 +439,16 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(SEGMENTS_MAX, sizeof *list);
 
-    ge_message_capture(1);
-    if (list == NULL)
-        local = GRADECHO_E_NOMEM;
-    GE_TRY(ge_comm_agree(comm, local));
-    GE_TRY(assemble(comm, session, stop, list, &count, &s->base.facts.world));
+    GE_TRY(ge_comm_agree(comm,
+                         list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
+    GE_TRY(assemble(comm, session, stop, list, &s->base.facts.world));
     if (status == GRADECHO_END)
         goto fail;
 
     /* assemble() ended with all segments there: what this scan shows is the
      * node's whole list, the same for all its monitors. */
     ge_message_capture(1);
-    local = ge_consumer_scan(session, list, SEGMENTS_MAX, &count);
+    local = scan(session, list, &count);
     if (local >= GRADECHO_OK)
         local = attach_local(s, comm, session, list, count);
     if (local >= GRADECHO_OK)
@@ -452,7 +475,6 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     struct segment_source *made = ge_alloc(1, sizeof *made);
     struct ge_source *base = NULL;
 
-    ge_message_capture(1);
     GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
     base = &made->base;
     base->ops = &segment_ops;

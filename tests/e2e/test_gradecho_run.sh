@@ -14,9 +14,11 @@ run=${1:-$here/../../launch/gradecho-run}
 folder=$(mktemp -d)
 session=gradecho-run-test-$$
 segment=/dev/shm/gradecho.$session.0
-failures=0 checks=0
+failures=0 checks=0 monitor=''
 
 cleanup() {
+    # The monitor that refuses all signals, if gradecho-run failed to end it.
+    [[ -z $monitor ]] || kill -KILL "$monitor" 2>/dev/null
     rm -rf "$folder" "$segment" "$segment.x"
 }
 trap cleanup EXIT
@@ -138,6 +140,8 @@ usage_error "a session with a slash" 'a/b' -n 1 --session a/b -- true
 usage_error "--set without a value" 'KEY=VALUE' -n 1 --set key -- true
 usage_error "a configuration that is not there" '/no/file' \
     -n 1 -c /no/file -- true
+usage_error "a log in a folder that is not there" '/no/folder' \
+    -n 1 --log /no/folder/a.h5 -- true
 usage_error "a timeout in words" 'soon' -n 1 --timeout soon -- true
 GRADECHO_BIN=$folder/none usage_error "no gradecho program" \
     'GRADECHO_BIN' -n 1 -- true

@@ -110,6 +110,40 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
     }
 
 
+def replica_noise(replicas: Array) -> Array:
+    """Noise of each replica over the mean noise; 1 when healthy."""
+    k = len(replicas)
+    deviation = ((replicas - replicas.mean(axis=0)) ** 2).sum(axis=(1, 2))
+    ratio: Array = deviation * k / deviation.sum()
+    return ratio
+
+
+def laws(s_replica: Array, sigma2: float, rows: int, cols: int) -> dict[str, Array]:
+    """Isotropic laws at observed singular values: theory 4 as it stands there."""
+    gamma = rows / cols
+    y2 = np.atleast_1d(s_replica) ** 2 / (cols * sigma2)
+    edge2 = (1 + np.sqrt(gamma)) ** 2
+    with np.errstate(invalid="ignore"):
+        # m(z) and its derivative at z = y^2, by the derivative of the root.
+        c = y2 - 1 - gamma
+        root = np.sqrt(c**2 - 4 * gamma)
+        top = 1 - gamma - y2 + root
+        slope = (-1 + c / root) / (2 * gamma * y2) - top / (2 * gamma * y2**2)
+        left = y2**2 * slope
+        right = y2**2 * (gamma * slope + (1 - gamma) / y2**2)
+        two_sided = 1 / np.sqrt((1 + gamma * left / y2) * (1 + right / y2))
+        x4 = ((c + root) / 2) ** 2
+        x2 = np.sqrt(x4)
+        exact = (x4 - gamma) / np.sqrt((x4 + gamma * x2) * (x4 + x2))
+    return {
+        "y2": y2,
+        "edge2": np.full_like(y2, edge2),
+        "echo_hill": 1 / (1 + edge2 / y2),
+        "echo_two_sided": two_sided,
+        "echo_exact": np.nan_to_num(exact),
+    }
+
+
 def planted(
     rng: np.random.Generator, rows: int, cols: int, values: Array
 ) -> tuple[Array, Array, Array]:

@@ -28,10 +28,10 @@ SHAPES = {
 def fields():
     """(name, dimensions, integer?) of every field, in the schema's order."""
     with open(SOURCE, encoding="utf-8") as source:
-        found = re.findall(r'X\(\w+, "(\w+)", (GE_PER_\w+), ([01]),',
-                           source.read())
-    return [(name, SHAPES[shape], integer == "1")
-            for name, shape, integer in found]
+        text = source.read().replace("\\\n", "")
+    found = re.findall(r'X\(\w+, "(\w+)",\s+(GE_PER_\w+),\s+(GE_\w+),', text)
+    return [(name, SHAPES[shape], stored == "GE_I64")
+            for name, shape, stored in found]
 
 
 FIELDS = fields()

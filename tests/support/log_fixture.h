@@ -22,7 +22,7 @@ static inline int64_t fixture_step(uint64_t row)
 /* Exact in single precision; every 11th place is missing. */
 static inline double fixture_value(size_t field, uint64_t row, size_t at)
 {
-    const int integer = ge_fields[field].integer;
+    const int integer = ge_fields[field].type == GE_I64;
 
     if ((field + row + at) % 11 == 0)
         return integer ? -1.0 : (double)NAN;

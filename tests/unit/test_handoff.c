@@ -220,6 +220,7 @@ static void a_closed_trainer_is_drained_and_then_ends(void **state)
     gradecho_close(&trainer);
     assert_false(name_exists(0));
     assert_false(ge_consumer_alive(monitor));
+    assert_true(ge_consumer_closed(monitor));
     for (int64_t step = 0; step < 2; step++) {
         assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_OK);
         assert_int_equal(sample.step, step);

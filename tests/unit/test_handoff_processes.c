@@ -57,6 +57,7 @@ static void what_a_killed_trainer_published_is_read_to_the_end(void **state)
     assert_true(say(child.to) && hear(child.from));
     slay(child);
     assert_false(ge_consumer_alive(monitor));
+    assert_false(ge_consumer_closed(monitor));
     assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_OK);
     assert_int_equal(sample.step, 8);
     assert_int_equal(sample.replicas, 2);

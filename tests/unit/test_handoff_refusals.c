@@ -192,13 +192,20 @@ static void a_file_that_shrinks_later_is_an_error_and_then_the_end(void **state)
     struct ge_handed_sample sample;
 
     (void)state;
-    assert_true(hand_over(trainer, 0, 1));
+    assert_true(hand_over(trainer, 0, 1) && hand_over(trainer, 1, 1));
+    assert_int_equal(gradecho_begin(trainer, 2), GRADECHO_DROPPED);
+    assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_OK);
     assert_int_equal(truncate(path_of(0), 0), 0);
     ge_message_capture(1);
     assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_E_INPUT);
     ge_message_capture(0);
+    /* From here on a touch of the segment is a SIGBUS. */
     assert_false(ge_consumer_alive(monitor));
+    assert_false(ge_consumer_closed(monitor));
+    assert_int_equal(ge_consumer_dropped(monitor), 1);
+    assert_null(ge_consumer_data(monitor, 0, 0));
     ge_consumer_release(monitor);
+    ge_consumer_enable(monitor, 1);
     ge_consumer_wait(monitor, 100);
     assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_END);
     ge_consumer_detach(&monitor);
