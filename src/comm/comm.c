@@ -224,6 +224,28 @@ fail:
     return status;
 }
 
+gradecho_status ge_comm_shift(ge_comm *comm, int distance, const float *mine,
+                              float *theirs, size_t count)
+{
+    gradecho_status status = GRADECHO_OK;
+    const int to = (comm->rank + distance) % comm->size;
+    const int from = (comm->rank - distance + comm->size) % comm->size;
+
+    for (size_t done = 0; done < count;) {
+        const size_t n = ge_min_size(count - done, GE_COMM_CHUNK);
+        MPI_Request requests[2] = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};
+
+        GE_TRY_MPI(MPI_Irecv(theirs + done, (int)n, MPI_FLOAT, from, 1,
+                             comm->world, &requests[0]));
+        GE_TRY_MPI(MPI_Isend(mine + done, (int)n, MPI_FLOAT, to, 1, comm->world,
+                             &requests[1]));
+        GE_TRY(ge_comm_wait(comm, requests, 2, GE_IDLE));
+        done += n;
+    }
+fail:
+    return status;
+}
+
 gradecho_status ge_comm_agree(ge_comm *comm, gradecho_status local)
 {
     const bool failed = local < GRADECHO_OK;

@@ -68,6 +68,15 @@ GRADECHO_MUST_CHECK gradecho_status ge_comm_gather(ge_comm *comm,
                                                    const double *mine,
                                                    size_t count, double *all);
 
+/* Pass data around the ring: `mine` goes to rank + distance, `theirs` comes
+ * from rank - distance (both modulo size); any count.
+ *
+ * \param distance  1 .. size - 1, equal on all ranks
+ * \param mine, theirs  [count] each, apart */
+GRADECHO_MUST_CHECK gradecho_status ge_comm_shift(ge_comm *comm, int distance,
+                                                  const float *mine,
+                                                  float *theirs, size_t count);
+
 /* The gravest status of any rank: what one rank decided, all learn. Local
  * outcomes above zero count as success.
  *

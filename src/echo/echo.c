@@ -66,31 +66,61 @@ static void errors(const struct ge_echo_terms *terms, size_t replicas,
     out->gain_se = jackknife_error(&gain);
 }
 
-void ge_echo_combine(const struct ge_echo_terms *terms, size_t replicas,
-                     size_t stride, struct ge_echo *out)
+static struct ge_echo_terms sum_of(const struct ge_echo_terms *terms,
+                                   size_t replicas, size_t stride)
 {
-    const double k = (double)replicas, nan = (double)NAN;
     struct ge_echo_terms sum = {0};
-    double echo = 0.0;
 
-    *out = (struct ge_echo){nan, nan, nan, nan, nan, nan, nan};
-    if (replicas < 2)
-        return;
     for (size_t a = 0; a < replicas; a++)
         sum = plus(sum, terms[a * stride], 1.0);
-    out->s_replica = sum.s_replica / k;
-    out->gain = gain_of(&sum);
-    if (replicas >= 3)
-        errors(terms, replicas, stride, &sum, out);
+    return sum;
+}
 
-    echo = echo_of(&sum, k);
+/* All but the errors, from the sums over k replicas. */
+static void values(const struct ge_echo_terms *sum, double k,
+                   struct ge_echo *out)
+{
+    const double echo = echo_of(sum, k), nan = (double)NAN;
+
+    *out = (struct ge_echo){nan, nan, nan, nan, nan, nan, nan};
+    out->s_replica = sum->s_replica / k;
+    out->gain = gain_of(sum);
     if (isnan(echo)) {
-        out->echo = isnan(sum.overlap + sum.held_out + sum.cross) ? nan : 0.0;
+        const double known = sum->overlap + sum->held_out + sum->cross;
+
+        out->echo = isnan(known) ? nan : 0.0;
         out->echo_loo = out->echo;
-        out->echo_se = nan;
         return;
     }
     out->echo = fmin(echo, 1.0);
-    out->echo_loo = fmin(echo * sum.cross / sum.held_out, 1.0);
-    out->s_est = sqrt(sum.held_out / sum.overlap * (sum.cross / k));
+    out->echo_loo = fmin(echo * sum->cross / sum->held_out, 1.0);
+    out->s_est = sqrt(sum->held_out / sum->overlap * (sum->cross / k));
+}
+
+void ge_echo_combine(const struct ge_echo_terms *terms, size_t replicas,
+                     size_t stride, struct ge_echo *out)
+{
+    const struct ge_echo_terms sum = sum_of(terms, replicas, stride);
+
+    if (replicas < 2) {
+        const double nan = (double)NAN;
+
+        *out = (struct ge_echo){nan, nan, nan, nan, nan, nan, nan};
+        return;
+    }
+    values(&sum, (double)replicas, out);
+    if (replicas >= 3)
+        errors(terms, replicas, stride, &sum, out);
+    if (out->echo == 0.0)
+        out->echo_se = (double)NAN;
+}
+
+void ge_echo_without(const struct ge_echo_terms *terms, size_t replicas,
+                     size_t stride, size_t without, struct ge_echo *out)
+{
+    const struct ge_echo_terms sum = sum_of(terms, replicas, stride);
+    const struct ge_echo_terms others =
+        plus(sum, terms[without * stride], -1.0);
+
+    values(&others, (double)replicas - 1.0, out);
 }

@@ -47,4 +47,9 @@ struct ge_echo {
 void ge_echo_combine(const struct ge_echo_terms *terms, size_t replicas,
                      size_t stride, struct ge_echo *out);
 
+/* The same with replica `without` left out, values only: what a jackknife of
+ * something that depends on the echo needs. Errors are NaN. */
+void ge_echo_without(const struct ge_echo_terms *terms, size_t replicas,
+                     size_t stride, size_t without, struct ge_echo *out);
+
 #endif

@@ -81,3 +81,21 @@ double ge_law_true(double gamma, double y)
         return (double)NAN;
     return sqrt((t + sqrt(t * t - 4.0 * gamma)) / 2.0);
 }
+
+double ge_law_mode_first(double tau2_left, double tau2_right, double s)
+{
+    /* Ratios of norms: squares of tiny or huge gradients cannot overflow. */
+    const double left = tau2_left / s / s, right = tau2_right / s / s;
+
+    return 1.0 / sqrt((1.0 + left) * (1.0 + right));
+}
+
+double ge_law_mode_closed(double tau2_left, double tau2_right, double s)
+{
+    const double left = tau2_left / s / s, right = tau2_right / s / s;
+    const double lost = left * right;
+
+    if (isnan(lost))
+        return (double)NAN;
+    return fmax(1.0 - lost, 0.0) / sqrt((1.0 + left) * (1.0 + right));
+}

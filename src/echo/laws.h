@@ -38,4 +38,13 @@ double ge_law_observed(double gamma, double x);
 /* Its inverse; NaN at or under the edge, where no spike explains y. */
 double ge_law_true(double gamma, double y);
 
+/* The same two laws with the leakage measured per mode, tau2_left and
+ * tau2_right in the unit of s^2, at the true singular value s. First order:
+ *     1/sqrt((1 + tau2_left/s^2)(1 + tau2_right/s^2))
+ * closed form:
+ *     (s^4 - tauL2 tauR2)_+ / (s^2 sqrt((s^2 + tauL2)(s^2 + tauR2)))
+ * which is ge_law_exact() when tauL2 = rows sigma2 and tauR2 = cols sigma2. */
+double ge_law_mode_first(double tau2_left, double tau2_right, double s);
+double ge_law_mode_closed(double tau2_left, double tau2_right, double s);
+
 #endif

@@ -53,6 +53,12 @@ static const struct key keys[] = {
      "BLAS threads of one monitor; more than one spin on the training's cores"},
     {"echo.estimator", WORD, AT(echo_estimator), 0, 0, "loo", estimators,
      "leave-one-out echo, the reverb cross-check, or both"},
+    {"echo.partners", WHOLE, AT(echo_partners), 1, 4096, "8", NULL,
+     "replicas whose gradients test whether another replica's mode is signal"},
+    {"echo.replicas_max", WHOLE, AT(echo_replicas_max), 2, 4096, "64", NULL,
+     "most replicas for reverb, which compares all pairs; beyond it is NaN"},
+    {"noise.half_life", REAL, AT(noise_half_life), 0.01, 1e9, "20", NULL,
+     "samples after which a sample weighs half in noise_scale_smooth"},
     {"fit.weights", WORD, AT(fit_weights), 0, 0, "delta", weights,
      "weights of the tau2 fit: by the delta method, or all equal"},
     {"log.path", TEXT, AT(log_path), 0, 4095, "\"gradecho.h5\"", NULL,
@@ -302,13 +308,11 @@ fail:
     return status;
 }
 
-/* What must hold between keys, or of what is not built yet. */
+/* What a type and a range cannot say. */
 static gradecho_status check(const struct ge_config *config, const char *origin)
 {
     gradecho_status status = GRADECHO_OK;
 
-    GE_FAIL_IF(config->echo_estimator != GE_ESTIMATOR_LOO, GRADECHO_E_INPUT,
-               "%s: echo.estimator: this version measures loo only", origin);
     for (const char *c = config->session; *c != '\0'; c++)
         GE_FAIL_IF(strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                           "0123456789._-",

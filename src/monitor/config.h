@@ -40,7 +40,10 @@ struct ge_config {
     int64_t svd_oversample;
     int64_t svd_placement; /* enum ge_placement */
     int64_t svd_threads;
-    int64_t echo_estimator;  /* enum ge_estimator */
+    int64_t echo_estimator; /* enum ge_estimator */
+    int64_t echo_partners;
+    int64_t echo_replicas_max;
+    double noise_half_life;  /* samples */
     int64_t fit_weights;     /* enum ge_fit_weights */
     char *log_path;          /* owned */
     int64_t log_flush_every; /* samples */

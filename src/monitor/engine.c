@@ -84,13 +84,15 @@ static gradecho_status lay_out(ge_engine *engine)
     size_t kept = 0;
 
     engine->kept_at = ge_alloc(count, sizeof *engine->kept_at);
-    engine->terms_at = ge_alloc(count, sizeof *engine->terms_at);
+    engine->report_at = ge_alloc(count, sizeof *engine->report_at);
+    engine->overlap_at = ge_alloc(count, sizeof *engine->overlap_at);
     engine->owner = ge_alloc(count, sizeof *engine->owner);
     engine->reference = ge_alloc(count, sizeof *engine->reference);
-    GE_FAIL_IF(engine->kept_at == NULL || engine->terms_at == NULL ||
-                   engine->owner == NULL || engine->reference == NULL,
+    GE_FAIL_IF(engine->kept_at == NULL || engine->report_at == NULL ||
+                   engine->overlap_at == NULL || engine->owner == NULL ||
+                   engine->reference == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu layers", count);
-    engine->width_noise = 1 + count;
+    engine->width_noise = ge_row_sketch(engine) + GE_SKETCH_SIZE;
     engine->width = engine->width_noise;
     for (size_t l = 0; l < count; l++) {
         const struct ge_layer *layer = &engine->layers->item[l];
@@ -100,8 +102,11 @@ static gradecho_status lay_out(ge_engine *engine)
         engine->kept_at[l] = kept;
         /* Every mean begins aligned: see GE_ALIGNMENT. */
         kept += (layer->entries + 15) / 16 * 16;
-        engine->terms_at[l] = engine->width;
-        engine->width += layer->modes * GE_TERM_SIZE;
+        engine->report_at[l] = engine->width;
+        engine->width += layer->modes * GE_REPORT_SIZE;
+        engine->overlap_at[l] = engine->width;
+        if (engine->reverb)
+            engine->width += layer->modes * engine->replicas_max;
         GE_TRY(ge_modes_init(&engine->reference[l], (size_t)layer->rows,
                              (size_t)layer->cols, layer->modes));
     }
@@ -114,51 +119,117 @@ fail:
     return status;
 }
 
+/* Buffers of the exchange: blocks of the layer with the largest modes. */
+static gradecho_status allocate_exchange(ge_engine *engine)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t each = engine->replicas_each;
+    const size_t modes = (size_t)engine->config->layers_max_modes;
+    const size_t reply = 1 + modes * (engine->reverb ? 2 : 1);
+    size_t block = 0;
+
+    for (size_t l = 0; l < engine->layers->count; l++)
+        if (engine->layers->item[l].modes > 0)
+            block = ge_max_size(block, ge_engine_block(engine, l));
+    engine->own = ge_alloc_aligned(each * block, sizeof(float));
+    engine->theirs = ge_alloc_aligned(each * block, sizeof(float));
+    engine->answer = ge_alloc_aligned(each * each * reply, sizeof(float));
+    engine->answered = ge_alloc_aligned(each * each * reply, sizeof(float));
+    engine->cross =
+        ge_alloc_aligned(each * engine->partners * modes, sizeof(float));
+    GE_FAIL_IF(engine->own == NULL || engine->theirs == NULL ||
+                   engine->answer == NULL || engine->answered == NULL ||
+                   engine->cross == NULL,
+               GRADECHO_E_NOMEM, "no memory to exchange modes");
+fail:
+    return status;
+}
+
+/* What only rank 0 needs. */
+static gradecho_status allocate_record(ge_engine *engine)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct ge_evidence *e = &engine->evidence;
+    const size_t rows =
+        (size_t)ge_comm_size(engine->comm) * engine->replicas_each;
+    const size_t modes = (size_t)engine->config->layers_max_modes;
+    const size_t pairs =
+        engine->reverb ? engine->replicas_max * engine->replicas_max : 0;
+
+    engine->all = ge_alloc(rows * engine->width, sizeof(double));
+    engine->average = ge_alloc(engine->layers->count, sizeof *engine->average);
+    e->deviation = ge_alloc(rows, sizeof *e->deviation);
+    e->projection = ge_alloc(rows, sizeof *e->projection);
+    e->number = ge_alloc(rows, sizeof *e->number);
+    e->index = ge_alloc(rows, sizeof *e->index);
+    e->report = ge_alloc(rows * modes, sizeof *e->report);
+    e->terms = ge_alloc(rows * modes, sizeof *e->terms);
+    e->cross = ge_alloc(rows * modes, sizeof *e->cross);
+    e->overlaps = ge_alloc(pairs, sizeof *e->overlaps);
+    e->points = ge_alloc(modes, sizeof *e->points);
+    GE_FAIL_IF(engine->all == NULL || engine->average == NULL ||
+                   e->deviation == NULL || e->projection == NULL ||
+                   e->number == NULL || e->index == NULL || e->report == NULL ||
+                   e->terms == NULL || e->cross == NULL ||
+                   e->overlaps == NULL || e->points == NULL,
+               GRADECHO_E_NOMEM, "no memory for %zu replicas", rows);
+fail:
+    return status;
+}
+
 static gradecho_status allocate(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t count = engine->layers->count;
+    const size_t each = engine->replicas_each;
+    const size_t size = (size_t)ge_comm_size(engine->comm);
     const size_t largest = ge_layers_largest(engine->layers, true);
-    const size_t rows_all =
-        ge_comm_rank(engine->comm) == 0
-            ? (size_t)ge_comm_size(engine->comm) * engine->replicas_each
-            : 0;
 
-    engine->valid =
-        ge_alloc(engine->replicas_each * count, sizeof *engine->valid);
-    engine->used = ge_alloc(count + GE_RIDERS, sizeof *engine->used);
+    engine->valid = ge_alloc(each * count, sizeof *engine->valid);
+    engine->used = ge_alloc(count + GE_RIDERS + size, sizeof *engine->used);
     engine->piece = ge_alloc_aligned(GE_ENGINE_PIECE, sizeof(float));
     engine->staged = ge_alloc_aligned(GE_ENGINE_PIECE, sizeof(float));
     engine->sums =
         ge_alloc_aligned(engine->wide ? GE_ENGINE_PIECE : 0, sizeof(double));
     engine->mean_sqnorm = ge_alloc(count, sizeof *engine->mean_sqnorm);
+    engine->layer_sketch =
+        ge_alloc(each * GE_SKETCH_SIZE, sizeof *engine->layer_sketch);
     engine->gradient = ge_alloc_aligned(largest, sizeof(float));
     engine->others = ge_alloc_aligned(largest, sizeof(float));
     GE_TRY(lay_out(engine));
-    engine->evidence.deviation = ge_alloc(rows_all, sizeof(double));
-    engine->evidence.number = ge_alloc(rows_all, sizeof(size_t));
-    engine->evidence.terms =
-        ge_alloc(rows_all * (size_t)engine->config->layers_max_modes,
-                 sizeof(struct ge_echo_terms));
-    engine->rows =
-        ge_alloc(engine->replicas_each * engine->width, sizeof(double));
-    engine->all = ge_alloc(rows_all * engine->width, sizeof(double));
+    engine->rows = ge_alloc(each * engine->width, sizeof(double));
     GE_FAIL_IF(engine->valid == NULL || engine->used == NULL ||
                    engine->piece == NULL || engine->staged == NULL ||
                    engine->sums == NULL || engine->mean_sqnorm == NULL ||
-                   engine->gradient == NULL || engine->others == NULL ||
-                   engine->rows == NULL || engine->all == NULL ||
-                   engine->evidence.deviation == NULL ||
-                   engine->evidence.number == NULL ||
-                   engine->evidence.terms == NULL,
-               GRADECHO_E_NOMEM, "no memory for %zu layers and %zu replicas",
-               count, engine->replicas_max);
+                   engine->layer_sketch == NULL || engine->gradient == NULL ||
+                   engine->others == NULL || engine->rows == NULL,
+               GRADECHO_E_NOMEM, "no memory for %zu layers", count);
+    GE_TRY(allocate_exchange(engine));
+    if (ge_comm_rank(engine->comm) == 0)
+        GE_TRY(allocate_record(engine));
     GE_TRY(place(engine));
     GE_TRY(ge_mean_create(engine->comm, GE_ENGINE_PIECE, engine->wide,
                           &engine->mean));
     GE_TRY(ge_svd_create((int)engine->config->svd_threads, &engine->svd));
 fail:
     return status;
+}
+
+/* Which replicas are compared with which. */
+static void choose_partners(ge_engine *engine)
+{
+    const struct ge_config *config = engine->config;
+    const size_t others = ge_max_size(engine->replicas_max, 2) - 1;
+    const bool wanted = config->echo_estimator != GE_ESTIMATOR_LOO;
+
+    engine->reverb = wanted && others < (size_t)config->echo_replicas_max;
+    engine->partners = engine->reverb
+                           ? others
+                           : ge_min_size((size_t)config->echo_partners, others);
+    if (wanted && !engine->reverb && ge_comm_rank(engine->comm) == 0)
+        ge_warn("reverb compares all pairs of %zu replicas: more than "
+                "echo.replicas_max (%lld), echo_reverb stays missing",
+                engine->replicas_max, (long long)config->echo_replicas_max);
 }
 
 gradecho_status ge_engine_create(ge_comm *comm, const struct ge_config *config,
@@ -183,6 +254,7 @@ gradecho_status ge_engine_create(ge_comm *comm, const struct ge_config *config,
             .replicas_each = (size_t)each,
             .wide = each > 1,
         };
+        choose_partners(made);
         local = allocate(made);
     }
     GE_TRY(ge_comm_agree(comm, local));
@@ -203,24 +275,42 @@ void ge_engine_destroy(ge_engine **engine)
     ge_mean_destroy(&e->mean);
     for (size_t l = 0; e->reference != NULL && l < e->layers->count; l++)
         ge_modes_fini(&e->reference[l]);
-    free(e->reference);
-    free(e->valid);
-    free(e->used);
-    free(e->piece);
-    free(e->staged);
-    free(e->sums);
-    free(e->mean_sqnorm);
-    free(e->mean_kept);
-    free(e->kept_at);
-    free(e->owner);
-    free(e->gradient);
-    free(e->others);
-    free(e->terms_at);
-    free(e->rows);
-    free(e->all);
-    free(e->evidence.deviation);
-    free(e->evidence.number);
-    free(e->evidence.terms);
+    void *const owned[] = {
+        e->reference,
+        e->valid,
+        e->used,
+        e->piece,
+        e->staged,
+        e->sums,
+        e->mean_sqnorm,
+        e->mean_kept,
+        e->kept_at,
+        e->owner,
+        e->gradient,
+        e->others,
+        e->report_at,
+        e->overlap_at,
+        e->rows,
+        e->all,
+        e->layer_sketch,
+        e->own,
+        e->theirs,
+        e->answer,
+        e->answered,
+        e->cross,
+        e->average,
+        e->evidence.deviation,
+        e->evidence.projection,
+        e->evidence.number,
+        e->evidence.index,
+        e->evidence.report,
+        e->evidence.terms,
+        e->evidence.cross,
+        e->evidence.overlaps,
+        e->evidence.points,
+    };
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        free(owned[i]);
     free(e);
     *engine = NULL;
 }
@@ -261,10 +351,15 @@ gradecho_status ge_engine_measure(ge_engine *engine, bool echo,
     for (size_t i = 0; i < engine->replicas_each * engine->width; i++)
         engine->rows[i] = (double)NAN;
     for (size_t j = 0; j < engine->facts.replicas; j++)
-        engine->rows[j * engine->width] =
+        engine->rows[j * engine->width + GE_ROW_NUMBER] =
             (double)source->ops->number(source, j);
+    for (size_t i = 0; i < engine->replicas_each * GE_SKETCH_SIZE; i++)
+        engine->layer_sketch[i] = 0.0;
 
     GE_TRY(ge_engine_reduce(engine, echo));
+    for (size_t j = 0; j < engine->facts.replicas; j++)
+        engine->rows[j * engine->width + GE_ROW_INDEX] =
+            (double)(engine->first_index + j);
     if (echo)
         GE_TRY(ge_engine_decompose(engine));
     /* The trainer may have its slot back: all that follows is our own. */

@@ -4,6 +4,7 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine_private.h"
 #include "memory.h"
@@ -50,7 +51,7 @@ static void leave_out(const float *mean, const float *g, double k,
         others[i] = (float)((k * (double)mean[i] - (double)g[i]) / (k - 1.0));
 }
 
-/* Modes of `a` in the order of the reference. */
+/* Modes of `a` in the order of the reference, into a view of its shape. */
 static gradecho_status matched_modes(ge_engine *engine, size_t l,
                                      const float *a, struct ge_modes *matched)
 {
@@ -60,8 +61,6 @@ static gradecho_status matched_modes(ge_engine *engine, size_t l,
 
     GE_TRY(ge_modes_init(&found, reference->rows, reference->cols,
                          engine->layers->item[l].found));
-    GE_TRY(ge_modes_init(matched, reference->rows, reference->cols,
-                         reference->count));
     GE_TRY(ge_svd_leading(engine->svd, a, &found));
     GE_TRY(ge_modes_match(reference, &found, matched));
 fail:
@@ -69,37 +68,56 @@ fail:
     return status;
 }
 
-/* The terms (struct ge_echo_terms, in its order) of every mode of one layer of
- * one local replica, into its row. */
+static void subtract(const float *a, const float *b, size_t entries,
+                     float *difference)
+{
+    for (size_t i = 0; i < entries; i++)
+        difference[i] = (float)((double)a[i] - (double)b[i]);
+}
+
+/* Every mode of one layer of one local replica: its own modes stay in
+ * engine->own for the exchange, the numbers go into its row. */
 static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
 {
     gradecho_status status = GRADECHO_OK;
     const struct ge_layer *layer = &engine->layers->item[l];
-    struct ge_modes own = {0}, held = {0};
-    double *row = engine->rows + j * engine->width + engine->terms_at[l];
-    double *z = ge_alloc(3 * layer->modes, sizeof *z);
+    const struct ge_modes *reference = &engine->reference[l];
+    const float *mean = engine->mean_kept + engine->kept_at[l];
+    float *block = engine->own + j * ge_engine_block(engine, l);
+    struct ge_modes own = ge_modes_view(reference, block + GE_BLOCK_HEAD);
+    struct ge_modes held = {0};
+    double *row = engine->rows + j * engine->width + engine->report_at[l];
+    const size_t modes = layer->modes;
+    double *number = ge_alloc(5 * modes, sizeof *number);
+    double *z = number, *a = z + modes, *b = a + modes;
+    double *left = b + modes, *right = left + modes;
     const float *g =
         ge_engine_entries(engine, j, l, 0, layer->entries, engine->gradient);
 
-    GE_FAIL_IF(z == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
-    double *a = z + layer->modes, *b = a + layer->modes;
-    leave_out(engine->mean_kept + engine->kept_at[l], g, engine->used[l],
-              layer->entries, engine->others);
+    GE_FAIL_IF(number == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
+    GE_TRY(ge_modes_init(&held, reference->rows, reference->cols, modes));
+    leave_out(mean, g, engine->used[l], layer->entries, engine->others);
     GE_TRY(matched_modes(engine, l, g, &own));
     GE_TRY(matched_modes(engine, l, engine->others, &held));
     ge_modes_overlap(&own, &held, z);
     GE_TRY(ge_modes_project(&own, engine->others, a));
     GE_TRY(ge_modes_project(&held, g, b));
-    for (size_t k = 0; k < layer->modes; k++, row += GE_TERM_SIZE) {
-        row[0] = z[k];
-        row[1] = a[k];
-        row[2] = b[k];
-        row[3] = (double)own.s[k];
+    subtract(g, mean, layer->entries, engine->others);
+    GE_TRY(ge_modes_leak(reference, engine->others, left, right));
+    for (size_t k = 0; k < modes; k++) {
+        const struct ge_mode_report report = {
+            .terms = {z[k], a[k], b[k], (double)own.s[k]},
+            .leak_left = left[k],
+            .leak_right = right[k],
+            .cross = {(double)NAN, (double)NAN, (double)NAN},
+        };
+
+        memcpy(row + k * GE_REPORT_SIZE, &report, sizeof report);
     }
+    block[0] = (float)(engine->first_index + j);
 fail:
-    ge_modes_fini(&own);
     ge_modes_fini(&held);
-    free(z);
+    free(number);
     return status;
 }
 
@@ -108,11 +126,17 @@ gradecho_status ge_engine_decompose(ge_engine *engine)
     gradecho_status status = GRADECHO_OK;
 
     GE_TRY(find_references(engine));
-    for (size_t j = 0; j < engine->facts.replicas; j++)
-        for (size_t l = 0; l < engine->layers->count; l++)
-            if (has_echo(engine, l) && ge_engine_valid(engine, j, l) &&
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        if (!has_echo(engine, l))
+            continue;
+        for (size_t j = 0; j < engine->replicas_each; j++) {
+            engine->own[j * ge_engine_block(engine, l)] = (float)NAN;
+            if (j < engine->facts.replicas && ge_engine_valid(engine, j, l) &&
                 !isnan(engine->reference[l].s[0]))
                 ge_engine_note(engine, measure(engine, j, l));
+        }
+        GE_TRY(ge_engine_exchange(engine, l));
+    }
 fail:
     return status;
 }

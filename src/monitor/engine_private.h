@@ -6,15 +6,33 @@
 
 #include "echo.h"
 #include "engine.h"
+#include "fit.h"
 #include "mean.h"
+#include "noise.h"
+#include "significance.h"
+#include "sketch.h"
 #include "svd.h"
+
+/* What one replica says of one mode, as it travels. */
+struct ge_mode_report {
+    struct ge_echo_terms terms;
+    double leak_left, leak_right; /* of its residual, see ge_modes_leak() */
+    struct ge_cross cross;        /* its modes on the partners' gradients */
+};
+enum { GE_REPORT_SIZE = sizeof(struct ge_mode_report) / sizeof(double) };
 
 /* One layer's view of the gathered rows, rank 0. */
 struct ge_evidence {
-    size_t replicas;             /* K */
-    double *deviation;           /* [K] D_a */
-    size_t *number;              /* [K] numbers of these replicas */
-    struct ge_echo_terms *terms; /* [K x modes] */
+    size_t replicas;               /* K */
+    double *deviation;             /* [K] D_a */
+    double *projection;            /* [K] P_a */
+    size_t *number;                /* [K] numbers of these replicas */
+    size_t *index;                 /* [K] their places in this sample */
+    struct ge_mode_report *report; /* [K x modes] */
+    struct ge_echo_terms *terms;   /* [K x modes], the same */
+    struct ge_cross *cross;        /* [K x modes], the same */
+    double *overlaps;              /* [K x K] of one mode, for reverb */
+    struct ge_fit_point *points;   /* [modes] */
 };
 
 /* Entries of the mean that are reduced at a time. */
@@ -32,8 +50,11 @@ struct ge_engine {
 
     /* This sample. */
     struct ge_sample_facts facts;
-    bool *valid;  /* [replicas_each x layers] present and finite */
-    double *used; /* [layers + RIDERS] K of each layer; facts, summed */
+    bool *valid;        /* [replicas_each x layers] present and finite */
+    double *used;       /* [layers + GE_RIDERS + size] K of each layer, facts
+                           about the sample, replicas of each rank: summed */
+    size_t first_index; /* place of local replica 0 in the sample */
+    size_t present;     /* replicas in the sample, over all ranks */
     gradecho_status trouble; /* the first local failure */
     unsigned warned;         /* non-finite layers told so far in this run */
 
@@ -43,7 +64,7 @@ struct ge_engine {
     float *piece;        /* [GE_ENGINE_PIECE] the mean */
     float *staged;       /* [GE_ENGINE_PIECE] a replica's entries */
     double *sums;        /* [GE_ENGINE_PIECE] if wide */
-    double *mean_sqnorm; /* [layers] ||Gbar||^2, rank 0 */
+    double *mean_sqnorm; /* [layers] ||Gbar||^2 */
 
     /* Echoes. */
     float *mean_kept;           /* means of the layers with an echo */
@@ -53,17 +74,44 @@ struct ge_engine {
     float *gradient, *others;   /* [largest layer with an echo] */
     ge_svd *svd;
 
-    /* Rows that travel to rank 0: number, D of each layer, then for each mode
-     * of each layer with an echo the terms. */
+    /* Exchange of modes between partners. */
+    size_t partners; /* most gradients that one replica's modes are tried on */
+    bool reverb;     /* exchange all pairs, and send overlaps */
+    float *own, *theirs; /* [replicas_each x block] modes of one layer, each
+                            behind GE_BLOCK_HEAD floats */
+    float *answer, *answered; /* [replicas_each x replicas_each x reply] */
+    float *cross;             /* [replicas_each x partners x modes] */
+
+    /* Rows that travel to rank 0: see GE_ROW_*. */
     size_t width, width_noise;
-    size_t *terms_at;            /* [layers] in a row */
-    double *rows;                /* [replicas_each x width] */
-    double *all;                 /* rank 0: [replicas_max x width] */
-    size_t arrived;              /* rank 0: rows in `all` */
-    struct ge_evidence evidence; /* room for replicas_max */
+    size_t *report_at;  /* [layers] in a row: [modes] reports */
+    size_t *overlap_at; /* [layers] in a row: [modes x replicas_max], reverb */
+    double *rows;       /* [replicas_each x width]; number NaN: no replica */
+    double *all;        /* rank 0: [size x replicas_each x width] */
+    struct ge_evidence evidence;           /* rank 0: room for all rows */
+    struct ge_noise_average *average;      /* rank 0: [layers] */
+    struct ge_noise_average model_average; /* rank 0 */
+    double *layer_sketch; /* [replicas_each x GE_SKETCH_SIZE] current layer */
 };
 
-enum { GE_TERM_SIZE = sizeof(struct ge_echo_terms) / sizeof(double) };
+/* A row: number of the replica, its place among those of the sample, then D
+ * and P of each layer, then the sketch; on echo samples, the reports of each
+ * layer with an echo, and overlaps. */
+enum { GE_ROW_NUMBER, GE_ROW_INDEX, GE_ROW_LAYERS };
+
+static inline size_t ge_row_projection(const struct ge_engine *engine)
+{
+    return GE_ROW_LAYERS + engine->layers->count;
+}
+
+static inline size_t ge_row_sketch(const struct ge_engine *engine)
+{
+    return GE_ROW_LAYERS + 2 * engine->layers->count;
+}
+
+/* Head of a block of modes: the replica's place in the sample, NaN for no
+ * replica. A whole line, so that the modes behind it stay aligned. */
+enum { GE_BLOCK_HEAD = 16 };
 
 /* Facts about the sample that are summed over ranks behind the K of layers. */
 enum {
@@ -73,7 +121,6 @@ enum {
     GE_RIDER_BATCHES,
     GE_RIDER_TIME,
     GE_RIDER_TIMES,
-    GE_RIDER_REPLICAS,
     GE_RIDERS
 };
 
@@ -95,6 +142,17 @@ GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine,
                                                      bool keep);
 /* Phase 2. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_decompose(ge_engine *engine);
+
+/* Part of phase 2: try each local replica's modes of one layer, which lie in
+ * engine->own, on its partners' gradients; fill the rows. */
+GRADECHO_MUST_CHECK gradecho_status ge_engine_exchange(ge_engine *engine,
+                                                       size_t layer);
+
+/* Floats of one replica's block of modes of a layer. */
+static inline size_t ge_engine_block(const ge_engine *engine, size_t layer)
+{
+    return GE_BLOCK_HEAD + ge_modes_floats(&engine->reference[layer]);
+}
 
 /* Phase 4, rank 0. */
 void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row);

@@ -2,133 +2,338 @@
  * Phase 4, rank 0: from the gathered numbers to one row of the log.
  */
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "engine_private.h"
 #include "laws.h"
 #include "memory.h"
-#include "noise.h"
+#include "reverb.h"
 
-static void collect(const ge_engine *engine, size_t l, bool echo,
-                    struct ge_evidence *evidence)
+/* Where one layer goes in a row. */
+struct target {
+    const ge_engine *engine;
+    const struct ge_layer *layer;
+    size_t l;
+    struct ge_row *row;
+};
+
+static double *layer_value(const struct target *t, enum ge_field field)
 {
-    const struct ge_layer *layer = &engine->layers->item[l];
-    const size_t width = echo ? engine->width : engine->width_noise;
-    const size_t arrived =
-        (size_t)ge_comm_size(engine->comm) * engine->replicas_each;
+    return &t->row->values[field][t->l];
+}
 
-    evidence->replicas = 0;
-    for (size_t a = 0; a < arrived; a++) {
-        const double *row = engine->all + a * width;
-        const size_t k = evidence->replicas;
+static double *mode_value(const struct target *t, enum ge_field field, size_t k)
+{
+    return &t->row->values[field][t->l * t->row->dims.modes + k];
+}
 
-        if (isnan(row[1 + l]))
-            continue; /* missing or not finite */
-        evidence->deviation[k] = row[1 + l];
-        evidence->number[k] = (size_t)row[0];
-        for (size_t i = 0; echo && i < layer->modes; i++) {
-            const double *t = row + engine->terms_at[l] + i * GE_TERM_SIZE;
+static size_t row_width(const ge_engine *engine, bool echo)
+{
+    return echo ? engine->width : engine->width_noise;
+}
 
-            evidence->terms[k * layer->modes + i] =
-                (struct ge_echo_terms){.overlap = t[0],
-                                       .held_out = t[1],
-                                       .cross = t[2],
-                                       .s_replica = t[3]};
+static size_t rows_arrived(const ge_engine *engine)
+{
+    return (size_t)ge_comm_size(engine->comm) * engine->replicas_each;
+}
+
+/* The rows of the replicas that count in this layer. */
+static void collect(ge_engine *engine, size_t l, bool echo)
+{
+    struct ge_evidence *e = &engine->evidence;
+    const size_t modes = engine->layers->item[l].modes;
+    const size_t width = row_width(engine, echo);
+
+    e->replicas = 0;
+    for (size_t r = 0; r < rows_arrived(engine); r++) {
+        const double *row = engine->all + r * width;
+        const size_t a = e->replicas;
+
+        if (isnan(row[GE_ROW_NUMBER]) || isnan(row[GE_ROW_LAYERS + l]))
+            continue;
+        e->number[a] = (size_t)row[GE_ROW_NUMBER];
+        e->index[a] = (size_t)row[GE_ROW_INDEX];
+        e->deviation[a] = row[GE_ROW_LAYERS + l];
+        e->projection[a] = row[ge_row_projection(engine) + l];
+        for (size_t k = 0; echo && k < modes; k++) {
+            struct ge_mode_report *report = &e->report[a * modes + k];
+
+            memcpy(report, row + engine->report_at[l] + k * GE_REPORT_SIZE,
+                   sizeof *report);
+            e->terms[a * modes + k] = report->terms;
+            e->cross[a * modes + k] = report->cross;
         }
-        evidence->replicas++;
+        e->replicas++;
     }
 }
 
-static void record_noise(const ge_engine *engine, size_t l,
-                         const struct ge_evidence *evidence,
-                         struct ge_noise *noise, struct ge_row *row)
+static void record_noise(ge_engine *engine, const struct target *t,
+                         struct ge_noise *noise)
 {
-    const struct ge_layer *layer = &engine->layers->item[l];
+    struct ge_evidence *e = &engine->evidence;
+    const double batch_size = t->row->values[GE_BATCH_SIZE][0];
     const struct ge_noise_input in = {
-        .rows = layer->rows,
-        .cols = layer->cols,
-        .replicas = evidence->replicas,
-        .deviation = evidence->deviation,
-        .mean_sqnorm = engine->mean_sqnorm[l],
-        .batch_size = row->values[GE_BATCH_SIZE][0],
+        .rows = t->layer->rows,
+        .cols = t->layer->cols,
+        .replicas = e->replicas,
+        .deviation = e->deviation,
+        .projection = e->projection,
+        .mean_sqnorm = engine->mean_sqnorm[t->l],
+        .batch_size = batch_size,
     };
 
     ge_noise_estimate(&in, noise);
-    row->values[GE_LAYER_REPLICAS][l] = (double)evidence->replicas;
-    row->values[GE_SIGMA2][l] = noise->sigma2;
-    row->values[GE_SIGMA2_SE][l] = noise->sigma2_se;
-    row->values[GE_GRAD_SQNORM][l] = noise->grad_sqnorm;
-    row->values[GE_NOISE_TRACE][l] = noise->noise_trace;
-    row->values[GE_NOISE_SCALE][l] = noise->noise_scale;
-    row->values[GE_EDGE][l] = noise->edge;
-    row->values[GE_TAU2_EDGE][l] = noise->tau2_edge;
-    row->values[GE_TAU2_ASYM][l] = noise->tau2_asym;
+    *layer_value(t, GE_LAYER_REPLICAS) = (double)e->replicas;
+    *layer_value(t, GE_SIGMA2) = noise->sigma2;
+    *layer_value(t, GE_SIGMA2_SE) = noise->sigma2_se;
+    *layer_value(t, GE_GRAD_SQNORM) = noise->grad_sqnorm;
+    *layer_value(t, GE_GRAD_SQNORM_SE) = noise->grad_sqnorm_se;
+    *layer_value(t, GE_NOISE_TRACE) = noise->noise_trace;
+    *layer_value(t, GE_NOISE_SCALE) = noise->noise_scale;
+    *layer_value(t, GE_NOISE_SCALE_SE) = noise->noise_scale_se;
+    *layer_value(t, GE_NOISE_SCALE_SMOOTH) = ge_noise_smooth(
+        &engine->average[t->l], noise->noise_trace, noise->grad_sqnorm,
+        batch_size, engine->config->noise_half_life);
+    *layer_value(t, GE_EDGE) = noise->edge;
+    *layer_value(t, GE_TAU2_EDGE) = noise->tau2_edge;
+    *layer_value(t, GE_TAU2_ASYM) = noise->tau2_asym;
 
     /* The deviations are used up: turn them into ratios where they lie. */
-    ge_noise_ratios(&in, evidence->deviation);
-    for (size_t k = 0; k < evidence->replicas; k++)
-        row->values[GE_REPLICA_NOISE]
-                   [l * row->dims.replicas + evidence->number[k]] =
-            evidence->deviation[k];
+    ge_noise_ratios(&in, e->deviation);
+    for (size_t a = 0; a < e->replicas; a++)
+        t->row->values[GE_REPLICA_NOISE][t->l * t->row->dims.replicas +
+                                         e->number[a]] = e->deviation[a];
 }
 
 /* What the isotropic laws say of a mode seen at `s_replica`. Without noise
  * every law says 1. */
-static void record_laws(const struct ge_layer *layer, double sigma2,
-                        double s_replica, size_t at, struct ge_row *row)
+static void record_laws(const struct target *t, size_t k,
+                        const struct ge_echo *echo,
+                        const struct ge_noise *noise)
 {
-    const double gamma = (double)layer->rows / (double)layer->cols;
-    const double y = s_replica / sqrt((double)layer->cols * sigma2);
+    const double gamma = (double)t->layer->rows / (double)t->layer->cols;
+    const double y =
+        echo->s_replica / sqrt((double)t->layer->cols * noise->sigma2);
     const double x = ge_law_true(gamma, y);
-    const bool noisy = !(sigma2 == 0.0);
 
-    row->values[GE_ECHO_HILL][at] =
-        noisy ? ge_law_hill(ge_law_edge2(gamma), y * y, 1.0) : 1.0;
-    row->values[GE_ECHO_TWO_SIDED][at] =
-        noisy ? ge_law_two_sided(gamma, y) : 1.0;
+    if (noise->sigma2 == 0.0) {
+        *mode_value(t, GE_ECHO_HILL, k) = 1.0;
+        *mode_value(t, GE_ECHO_HILL_ASYM, k) = 1.0;
+        *mode_value(t, GE_ECHO_TWO_SIDED, k) = 1.0;
+        *mode_value(t, GE_ECHO_EXACT, k) = 1.0;
+        return;
+    }
+    *mode_value(t, GE_ECHO_HILL, k) =
+        ge_law_hill(ge_law_edge2(gamma), y * y, 1.0);
+    *mode_value(t, GE_ECHO_HILL_ASYM, k) =
+        ge_law_hill(noise->tau2_asym, echo->s_est * echo->s_est, 1.0);
+    *mode_value(t, GE_ECHO_TWO_SIDED, k) = ge_law_two_sided(gamma, y);
     /* A mode that no spike explains has no echo in this law. */
-    row->values[GE_ECHO_EXACT][at] = !noisy     ? 1.0
-                                     : isnan(y) ? (double)NAN
-                                     : isnan(x) ? 0.0
-                                                : ge_law_exact(gamma, x);
+    *mode_value(t, GE_ECHO_EXACT, k) = isnan(y)   ? (double)NAN
+                                       : isnan(x) ? 0.0
+                                                  : ge_law_exact(gamma, x);
 }
 
-static void record_echo(const ge_engine *engine, size_t l,
-                        const struct ge_evidence *evidence, double sigma2,
-                        struct ge_row *row)
+/* Noise along the mode itself, and the law that follows from it. */
+static void record_leaks(const struct target *t, size_t k,
+                         const struct ge_echo *echo, double sigma2)
 {
-    const struct ge_layer *layer = &engine->layers->item[l];
+    const struct ge_evidence *e = &t->engine->evidence;
+    const double dof = (double)e->replicas - 1.0;
+    double left = 0.0, right = 0.0;
 
-    if (evidence->replicas < 2)
-        return;
-    for (size_t i = 0; i < layer->modes; i++) {
-        const size_t at = l * row->dims.modes + i;
+    for (size_t a = 0; a < e->replicas; a++) {
+        left += e->report[a * t->layer->modes + k].leak_left / dof;
+        right += e->report[a * t->layer->modes + k].leak_right / dof;
+    }
+    *mode_value(t, GE_TAU2_LEFT, k) = left;
+    *mode_value(t, GE_TAU2_RIGHT, k) = right;
+    *mode_value(t, GE_ANISOTROPY_LEFT, k) =
+        left / ((double)t->layer->rows * sigma2);
+    *mode_value(t, GE_ANISOTROPY_RIGHT, k) =
+        right / ((double)t->layer->cols * sigma2);
+    *mode_value(t, GE_ECHO_MODE, k) =
+        ge_law_mode_closed(left, right, echo->s_est);
+    *mode_value(t, GE_ECHO_MODE_FIRST, k) =
+        ge_law_mode_first(left, right, echo->s_est);
+}
+
+/* Distance to the nearest other singular value of the mean. */
+static double gap(const struct ge_modes *modes, size_t k)
+{
+    double least = INFINITY;
+
+    if (k > 0)
+        least = (double)modes->s[k - 1] - (double)modes->s[k];
+    if (k + 1 < modes->count)
+        least = fmin(least, (double)modes->s[k] - (double)modes->s[k + 1]);
+    return least;
+}
+
+/* Reverb of one mode: Z over all pairs of the layer's replicas. Each pair was
+ * measured in both directions; the two agree. */
+static double reverb(ge_engine *engine, size_t l, size_t k)
+{
+    const struct ge_evidence *e = &engine->evidence;
+    const size_t count = e->replicas;
+    size_t found = 0;
+
+    for (size_t r = 0; r < rows_arrived(engine); r++) {
+        const double *row = engine->all + r * engine->width;
+
+        if (found == count || isnan(row[GE_ROW_NUMBER]) ||
+            (size_t)row[GE_ROW_NUMBER] != e->number[found])
+            continue;
+        for (size_t b = 0; b < count; b++)
+            e->overlaps[found * count + b] =
+                row[engine->overlap_at[l] + k * engine->replicas_max +
+                    e->index[b]];
+        found++;
+    }
+    return ge_echo_reverb(e->overlaps, count);
+}
+
+static void record_modes(ge_engine *engine, const struct target *t,
+                         const struct ge_noise *noise)
+{
+    const struct ge_evidence *e = &engine->evidence;
+    const struct ge_modes *reference = &engine->reference[t->l];
+    const size_t modes = t->layer->modes;
+
+    for (size_t k = 0; k < modes; k++) {
         struct ge_echo echo;
 
-        ge_echo_combine(evidence->terms + i, evidence->replicas, layer->modes,
-                        &echo);
-        row->values[GE_S_MEAN][at] = (double)engine->reference[l].s[i];
-        row->values[GE_S_REPLICA][at] = echo.s_replica;
-        row->values[GE_S_EST][at] = echo.s_est;
-        row->values[GE_ECHO][at] = echo.echo;
-        row->values[GE_ECHO_SE][at] = echo.echo_se;
-        row->values[GE_ECHO_LOO][at] = echo.echo_loo;
-        row->values[GE_GAIN][at] = echo.gain;
-        row->values[GE_GAIN_SE][at] = echo.gain_se;
-        record_laws(layer, sigma2, echo.s_replica, at, row);
+        ge_echo_combine(e->terms + k, e->replicas, modes, &echo);
+        *mode_value(t, GE_S_MEAN, k) = (double)reference->s[k];
+        *mode_value(t, GE_MODE_GAP, k) =
+            gap(reference, k) / sqrt(noise->sigma2);
+        *mode_value(t, GE_S_REPLICA, k) = echo.s_replica;
+        *mode_value(t, GE_S_EST, k) = echo.s_est;
+        *mode_value(t, GE_ECHO, k) = echo.echo;
+        *mode_value(t, GE_ECHO_SE, k) = echo.echo_se;
+        *mode_value(t, GE_ECHO_LOO, k) = echo.echo_loo;
+        *mode_value(t, GE_GAIN, k) = echo.gain;
+        *mode_value(t, GE_GAIN_SE, k) = echo.gain_se;
+        *mode_value(t, GE_MODE_T, k) =
+            ge_mode_t(e->cross + k, e->replicas, modes, noise->sigma2);
+        if (engine->reverb)
+            *mode_value(t, GE_ECHO_REVERB, k) = reverb(engine, t->l, k);
+        record_laws(t, k, &echo, noise);
+        record_leaks(t, k, &echo, noise->sigma2);
     }
 }
+
+/* ---- what is said over the signal modes of a layer ---- */
+
+static bool is_signal(const struct target *t, size_t k)
+{
+    const double threshold =
+        ge_mode_t_threshold(t->engine->evidence.replicas, t->layer->modes);
+
+    return *mode_value(t, GE_MODE_T, k) > threshold &&
+           *mode_value(t, GE_ECHO, k) > 0.0;
+}
+
+/* Root mean square of law minus echo; NaN where the law has no value. */
+static double misfit(const struct target *t, enum ge_field law)
+{
+    double sum = 0.0, count = 0.0;
+
+    for (size_t k = 0; k < t->layer->modes; k++) {
+        const double d = *mode_value(t, law, k) - *mode_value(t, GE_ECHO, k);
+
+        if (!is_signal(t, k) || isnan(d))
+            continue;
+        sum += d * d;
+        count += 1.0;
+    }
+    return sqrt(sum / count);
+}
+
+/* The signal modes as points to fit; without replica `without`, if that is one
+ * of the replicas. The errors, and so the weights, stay those of all. */
+static size_t points(ge_engine *engine, const struct target *t, size_t without)
+{
+    const struct ge_evidence *e = &engine->evidence;
+    const size_t modes = t->layer->modes;
+    size_t count = 0;
+
+    for (size_t k = 0; k < modes; k++) {
+        struct ge_fit_point *p = &e->points[count];
+
+        if (!is_signal(t, k))
+            continue;
+        *p = (struct ge_fit_point){.s = *mode_value(t, GE_S_EST, k),
+                                   .echo = *mode_value(t, GE_ECHO, k),
+                                   .se = *mode_value(t, GE_ECHO_SE, k)};
+        if (without < e->replicas) {
+            struct ge_echo left;
+
+            ge_echo_without(e->terms + k, e->replicas, modes, without, &left);
+            p->s = left.s_est;
+            p->echo = left.echo;
+        }
+        count++;
+    }
+    return count;
+}
+
+typedef double fit_function(const struct ge_fit_point *points, size_t count,
+                            enum ge_fit_weight weight);
+
+/* A fit and its jackknife error over replicas. */
+static void record_fit(ge_engine *engine, const struct target *t,
+                       fit_function *fit, enum ge_field value,
+                       enum ge_field error)
+{
+    const struct ge_evidence *e = &engine->evidence;
+    const enum ge_fit_weight weight = engine->config->fit_weights == GE_FIT_OLS
+                                          ? GE_WEIGHT_EQUAL
+                                          : GE_WEIGHT_DELTA;
+    const double k = (double)e->replicas;
+    double mean = 0.0, square = 0.0;
+    size_t count = points(engine, t, e->replicas);
+
+    *layer_value(t, value) = fit(e->points, count, weight);
+    if (e->replicas < 3 || count < 2)
+        return;
+    for (size_t a = 0; a < e->replicas; a++) {
+        double d = 0.0;
+
+        count = points(engine, t, a);
+        d = fit(e->points, count, weight) - mean;
+        mean += d / (double)(a + 1);
+        square += d * d * (double)a / (double)(a + 1);
+    }
+    *layer_value(t, error) = sqrt((k - 1.0) / k * square);
+}
+
+static void record_signal(ge_engine *engine, const struct target *t)
+{
+    size_t signal = 0;
+
+    for (size_t k = 0; k < t->layer->modes; k++)
+        signal += is_signal(t, k) ? 1 : 0;
+    *layer_value(t, GE_SIGNAL_MODES) = (double)signal;
+    *layer_value(t, GE_MISFIT_HILL) = misfit(t, GE_ECHO_HILL);
+    *layer_value(t, GE_MISFIT_TWO_SIDED) = misfit(t, GE_ECHO_TWO_SIDED);
+    *layer_value(t, GE_MISFIT_EXACT) = misfit(t, GE_ECHO_EXACT);
+    *layer_value(t, GE_MISFIT_MODE) = misfit(t, GE_ECHO_MODE);
+    record_fit(engine, t, ge_fit_tau2, GE_TAU2_FIT, GE_TAU2_FIT_SE);
+    record_fit(engine, t, ge_fit_q, GE_Q_FIT, GE_Q_FIT_SE);
+}
+
+/* ---- the sample as a whole ---- */
 
 static double ratio(double sum, double count)
 {
     return count > 0.0 ? sum / count : (double)NAN;
 }
 
-void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
+static void record_facts(const ge_engine *engine, struct ge_row *row)
 {
     const double *rider = engine->used + engine->layers->count;
 
-    ge_row_clear(row);
     row->step = engine->facts.step;
     row->values[GE_TIME][0] =
         ratio(rider[GE_RIDER_TIME], rider[GE_RIDER_TIMES]);
@@ -136,13 +341,75 @@ void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
         ratio(rider[GE_RIDER_LOSS], rider[GE_RIDER_LOSSES]);
     row->values[GE_BATCH_SIZE][0] =
         ratio(rider[GE_RIDER_BATCH], rider[GE_RIDER_BATCHES]);
-    row->values[GE_REPLICAS][0] = rider[GE_RIDER_REPLICAS];
+    row->values[GE_REPLICAS][0] = (double)engine->present;
+}
+
+/* The rows' sketches, side by side in the evidence's order. */
+static void record_correlation(ge_engine *engine, bool echo, struct ge_row *row)
+{
+    const size_t width = row_width(engine, echo);
+    double *all = engine->all;
+    size_t count = 0, pair[2] = {0, 0};
+
+    /* Close up: rows without a replica are in the way. They are not needed any
+     * more after this. */
+    for (size_t r = 0; r < rows_arrived(engine); r++) {
+        if (isnan(all[r * width + GE_ROW_NUMBER]))
+            continue;
+        if (r != count)
+            memmove(all + count * width, all + r * width, width * sizeof *all);
+        count++;
+    }
+    const double worst =
+        ge_sketch_worst(all + ge_row_sketch(engine), count, width, pair);
+
+    row->values[GE_CORRELATION][0] = worst;
+    if (isnan(worst))
+        return;
+    for (size_t i = 0; i < 2; i++)
+        row->values[GE_CORRELATION_PAIR][i] =
+            all[pair[i] * width + GE_ROW_NUMBER];
+}
+
+/* Sums over the layers whose noise is known. */
+static void record_model(ge_engine *engine, struct ge_row *row)
+{
+    const double batch_size = row->values[GE_BATCH_SIZE][0];
+    double trace = 0.0, sqnorm = 0.0, layers = 0.0;
+
     for (size_t l = 0; l < engine->layers->count; l++) {
+        if (isnan(row->values[GE_NOISE_TRACE][l]))
+            continue;
+        trace += row->values[GE_NOISE_TRACE][l];
+        sqnorm += row->values[GE_GRAD_SQNORM][l];
+        layers += 1.0;
+    }
+    if (layers == 0.0)
+        return;
+    row->values[GE_MODEL_NOISE_TRACE][0] = trace;
+    row->values[GE_MODEL_GRAD_SQNORM][0] = sqnorm;
+    row->values[GE_MODEL_NOISE_SCALE][0] =
+        sqnorm == 0.0 ? (double)NAN : batch_size * trace / sqnorm;
+    row->values[GE_MODEL_NOISE_SCALE_SMOOTH][0] =
+        ge_noise_smooth(&engine->model_average, trace, sqnorm, batch_size,
+                        engine->config->noise_half_life);
+}
+
+void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
+{
+    ge_row_clear(row);
+    record_facts(engine, row);
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        const struct target t = {engine, &engine->layers->item[l], l, row};
         struct ge_noise noise;
 
-        collect(engine, l, echo, &engine->evidence);
-        record_noise(engine, l, &engine->evidence, &noise, row);
-        if (echo)
-            record_echo(engine, l, &engine->evidence, noise.sigma2, row);
+        collect(engine, l, echo);
+        record_noise(engine, &t, &noise);
+        if (echo && t.layer->modes > 0 && engine->evidence.replicas >= 2) {
+            record_modes(engine, &t, &noise);
+            record_signal(engine, &t);
+        }
     }
+    record_model(engine, row);
+    record_correlation(engine, echo, row);
 }

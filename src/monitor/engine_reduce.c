@@ -53,15 +53,17 @@ static bool all_finite(ge_engine *engine, size_t j, size_t l)
     return true;
 }
 
-/* Decide which replicas count in which layer, and learn every layer's K. */
+/* Decide which replicas count in which layer; learn every layer's K, what is
+ * told of the sample, and the places of the local replicas in it. */
 static gradecho_status count_replicas(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t count = engine->layers->count;
     const struct ge_sample_facts *facts = &engine->facts;
-    double *rider = engine->used + count;
+    const size_t size = (size_t)ge_comm_size(engine->comm);
+    double *rider = engine->used + count, *replicas = rider + GE_RIDERS;
 
-    memset(engine->used, 0, (count + GE_RIDERS) * sizeof(double));
+    memset(engine->used, 0, (count + GE_RIDERS + size) * sizeof(double));
     for (size_t j = 0; j < facts->replicas; j++) {
         for (size_t l = 0; l < count; l++) {
             bool *valid = &engine->valid[j * count + l];
@@ -80,8 +82,14 @@ static gradecho_status count_replicas(ge_engine *engine)
     rider[GE_RIDER_BATCHES] = facts->batch_sizes;
     rider[GE_RIDER_TIME] = facts->time;
     rider[GE_RIDER_TIMES] = facts->times;
-    rider[GE_RIDER_REPLICAS] = (double)facts->replicas;
-    GE_TRY(ge_comm_sum(engine->comm, engine->used, count + GE_RIDERS));
+    replicas[ge_comm_rank(engine->comm)] = (double)facts->replicas;
+    GE_TRY(ge_comm_sum(engine->comm, engine->used, count + GE_RIDERS + size));
+    engine->present = 0;
+    for (size_t r = 0; r < size; r++) {
+        if (r == (size_t)ge_comm_rank(engine->comm))
+            engine->first_index = engine->present;
+        engine->present += (size_t)replicas[r];
+    }
 fail:
     return status;
 }
@@ -158,32 +166,68 @@ static void sum_all(ge_engine *engine, const struct piece *piece)
     }
 }
 
-/* Add the piece to what is known of its layers: D of each local replica,
+/* What one run says of one local replica. */
+static void account_replica(ge_engine *engine, size_t j, const struct run *run,
+                            const float *mean)
+{
+    const size_t l = run->layer;
+    double *row = engine->rows + j * engine->width;
+    double *deviation = row + GE_ROW_LAYERS + l;
+    double *projection = row + ge_row_projection(engine) + l;
+    const float *g =
+        ge_engine_entries(engine, j, l, run->first, run->count, engine->staged);
+    const struct ge_moments more = ge_moments_about(g, mean, run->count);
+
+    if (run->first == 0) /* NaN so far: not measured */
+        *deviation = *projection = 0.0;
+    *deviation += more.deviation;
+    *projection += more.projection;
+    ge_sketch_add(g, mean, run->first, run->count,
+                  engine->layers->item[l].entries,
+                  engine->layer_sketch + j * GE_SKETCH_SIZE);
+}
+
+/* A layer is complete: its sketch goes into the replicas' sketches of the whole
+ * model, in units of the mean's norm, which all ranks know and which keeps one
+ * loud layer from drowning the others. */
+static void close_layer(ge_engine *engine, size_t l)
+{
+    const double norm = sqrt(engine->mean_sqnorm[l]);
+
+    for (size_t j = 0; j < engine->facts.replicas; j++) {
+        double *part = engine->layer_sketch + j * GE_SKETCH_SIZE;
+        double *whole =
+            engine->rows + j * engine->width + ge_row_sketch(engine);
+
+        for (size_t i = 0; i < GE_SKETCH_SIZE; i++) {
+            if (isnan(whole[i]))
+                whole[i] = 0.0;
+            if (norm > 0.0) /* false for NaN, too */
+                whole[i] += part[i] / norm;
+            part[i] = 0.0;
+        }
+    }
+}
+
+/* Add the piece to what is known of its layers: each local replica's moments,
  * ||mean||^2, and the mean itself where it will be decomposed. */
 static void account(ge_engine *engine, const struct piece *piece, bool keep)
 {
     const float *mean = engine->piece;
-    const bool root = ge_comm_rank(engine->comm) == 0;
 
     for (size_t i = 0; i < piece->runs; i++) {
         const struct run *run = &piece->run[i];
-        const size_t l = run->layer;
+        const struct ge_layer *layer = &engine->layers->item[run->layer];
 
-        for (size_t j = 0; j < engine->facts.replicas; j++) {
-            if (!ge_engine_valid(engine, j, l))
-                continue;
-            const float *g = ge_engine_entries(engine, j, l, run->first,
-                                               run->count, engine->staged);
-            double *d = &engine->rows[j * engine->width + 1 + l];
-            const double more = ge_sum_squared_differences(g, mean, run->count);
-
-            *d = run->first == 0 ? more : *d + more;
-        }
-        if (root)
-            engine->mean_sqnorm[l] += ge_sum_squares(mean, run->count);
-        if (keep && engine->layers->item[l].modes > 0)
-            memcpy(engine->mean_kept + engine->kept_at[l] + run->first, mean,
-                   run->count * sizeof *mean);
+        for (size_t j = 0; j < engine->facts.replicas; j++)
+            if (ge_engine_valid(engine, j, run->layer))
+                account_replica(engine, j, run, mean);
+        engine->mean_sqnorm[run->layer] += ge_sum_squares(mean, run->count);
+        if (run->first + run->count == layer->entries)
+            close_layer(engine, run->layer);
+        if (keep && layer->modes > 0)
+            memcpy(engine->mean_kept + engine->kept_at[run->layer] + run->first,
+                   mean, run->count * sizeof *mean);
         mean += run->count;
     }
 }

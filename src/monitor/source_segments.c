@@ -331,8 +331,7 @@ static gradecho_status assemble(ge_comm *comm, const char *session,
 
     for (bool told = false;; told = true) {
         GE_TRY(look_around(comm, session, stop, list, &count, &found, world));
-        if (status == GRADECHO_END ||
-            (*world > 0 && found == (double)*world))
+        if (status == GRADECHO_END || (*world > 0 && found == (double)*world))
             return status;
         if (!told && ge_comm_rank(comm) == 0)
             ge_info("session %s: waiting for trainers", session);
@@ -439,8 +438,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(SEGMENTS_MAX, sizeof *list);
 
-    GE_TRY(ge_comm_agree(comm,
-                         list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
+    GE_TRY(ge_comm_agree(comm, list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
     GE_TRY(assemble(comm, session, stop, list, &s->base.facts.world));
     if (status == GRADECHO_END)
         goto fail;

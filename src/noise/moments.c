@@ -24,24 +24,28 @@ double ge_sum_squares(const float *a, size_t count)
     return join(lane);
 }
 
-double ge_sum_squared_differences(const float *a, const float *b, size_t count)
+struct ge_moments ge_moments_about(const float *a, const float *mean,
+                                   size_t count)
 {
-    double lane[LANES] = {0};
+    double square[LANES] = {0}, product[LANES] = {0};
     size_t i = 0;
 
     for (; i + LANES <= count; i += LANES) {
         for (size_t j = 0; j < LANES; j++) {
-            const double d = (double)a[i + j] - (double)b[i + j];
+            const double m = (double)mean[i + j];
+            const double d = (double)a[i + j] - m;
 
-            lane[j] += d * d;
+            square[j] += d * d;
+            product[j] += m * d;
         }
     }
     for (; i < count; i++) {
-        const double d = (double)a[i] - (double)b[i];
+        const double m = (double)mean[i], d = (double)a[i] - m;
 
-        lane[i % LANES] += d * d;
+        square[i % LANES] += d * d;
+        product[i % LANES] += m * d;
     }
-    return join(lane);
+    return (struct ge_moments){join(square), join(product)};
 }
 
 /* An exponent of all ones is what infinities and NaNs have in common; testing

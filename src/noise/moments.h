@@ -14,8 +14,15 @@
 /* sum_i a_i^2 */
 double ge_sum_squares(const float *a, size_t count);
 
-/* sum_i (a_i - b_i)^2, the difference taken in double precision. */
-double ge_sum_squared_differences(const float *a, const float *b, size_t count);
+/* What one replica's entries say against the mean's, in one pass. */
+struct ge_moments {
+    double deviation;  /* sum_i (a_i - mean_i)^2 */
+    double projection; /* sum_i mean_i (a_i - mean_i) */
+};
+
+/* Differences are taken in double precision. */
+struct ge_moments ge_moments_about(const float *a, const float *mean,
+                                   size_t count);
 
 /* No entry is infinite or not a number. */
 bool ge_all_finite(const float *a, size_t count);

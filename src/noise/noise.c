@@ -11,50 +11,92 @@ static double sum(const double *values, size_t count)
     return total;
 }
 
-/* sigma2 without replica a is (S - D_a K/(K-1)) / ((K-2) m n): the mean moves
- * with the set, and sum_{b != a} ||Ghat_b - mean_{-a}||^2 = S - D_a K/(K-1).
- * Its spread over a, times (K-1)/K, is the jackknife variance. */
-static double sigma2_error(const struct ge_noise_input *in, double entries)
+/* A running mean and sum of squared deviations (Welford). */
+struct spread {
+    double mean, square, count;
+};
+
+static void spread_add(struct spread *s, double value)
+{
+    const double d = value - s->mean;
+
+    s->count += 1.0;
+    s->mean += d / s->count;
+    s->square += d * (value - s->mean);
+}
+
+/* Jackknife: (K-1)/K times the squared deviations of the K values that each
+ * leave one replica out. */
+static double jackknife_error(const struct spread *s)
+{
+    return sqrt((s->count - 1.0) / s->count * s->square);
+}
+
+/* noise_scale; a ratio with a zero below it is not known. */
+static double scale(double batch_size, double trace, double sqnorm)
+{
+    return sqnorm == 0.0 ? (double)NAN : batch_size * trace / sqnorm;
+}
+
+/* Without replica a, r_a = Ghat_a - Gbar:
+ *     mean      Gbar - r_a/(K-1)
+ *     sigma2    (S - D_a K/(K-1)) / ((K-2) m n): the mean moves with the set
+ *     ||mean||^2  ||Gbar||^2 - 2 P_a/(K-1) + D_a/(K-1)^2 */
+static void estimate_errors(const struct ge_noise_input *in, double entries,
+                            struct ge_noise *out)
 {
     const double k = (double)in->replicas;
-    const double mean = sum(in->deviation, in->replicas) / k;
-    double spread = 0.0;
+    const double total = sum(in->deviation, in->replicas);
+    struct spread sigma2 = {0}, sqnorm = {0}, noise_scale = {0};
 
-    if (in->replicas < 3)
-        return (double)NAN;
     for (size_t a = 0; a < in->replicas; a++) {
-        const double d = in->deviation[a] - mean;
+        const double d = in->deviation[a];
+        const double v = (total - d * k / (k - 1.0)) / ((k - 2.0) * entries);
+        double g = (double)NAN;
 
-        spread += d * d;
+        if (in->projection != NULL)
+            g = in->mean_sqnorm - 2.0 * in->projection[a] / (k - 1.0) +
+                d / ((k - 1.0) * (k - 1.0)) - v * entries / (k - 1.0);
+        spread_add(&sigma2, v);
+        spread_add(&sqnorm, g);
+        spread_add(&noise_scale, scale(in->batch_size, v * entries, g));
     }
-    return sqrt((k - 1.0) / k * spread) * (k / (k - 1.0)) /
-           ((k - 2.0) * entries);
+    out->sigma2_se = jackknife_error(&sigma2);
+    out->grad_sqnorm_se = jackknife_error(&sqnorm);
+    out->noise_scale_se = jackknife_error(&noise_scale);
 }
 
 void ge_noise_estimate(const struct ge_noise_input *in, struct ge_noise *out)
 {
     const double m = (double)in->rows, n = (double)in->cols;
-    const double k = (double)in->replicas;
+    const double k = (double)in->replicas, nan = (double)NAN;
     const double edge1 = sqrt(m) + sqrt(n);
 
-    if (in->replicas < 2) {
-        const double unknown = (double)NAN;
-
-        *out = (struct ge_noise){unknown, unknown, unknown, unknown,
-                                 unknown, unknown, unknown, unknown};
+    *out = (struct ge_noise){nan, nan, nan, nan, nan, nan, nan, nan, nan, nan};
+    if (in->replicas < 2)
         return;
-    }
     out->sigma2 = sum(in->deviation, in->replicas) / ((k - 1.0) * m * n);
-    out->sigma2_se = sigma2_error(in, m * n);
     out->noise_trace = out->sigma2 * m * n;
     out->grad_sqnorm = in->mean_sqnorm - out->noise_trace / k;
     out->noise_scale =
-        out->grad_sqnorm == 0.0
-            ? (double)NAN
-            : in->batch_size * out->noise_trace / out->grad_sqnorm;
+        scale(in->batch_size, out->noise_trace, out->grad_sqnorm);
     out->edge = sqrt(out->sigma2) * edge1;
     out->tau2_edge = out->sigma2 * edge1 * edge1;
     out->tau2_asym = out->sigma2 * (m + n) / 2.0;
+    if (in->replicas >= 3)
+        estimate_errors(in, m * n, out);
+}
+
+double ge_noise_smooth(struct ge_noise_average *average, double noise_trace,
+                       double grad_sqnorm, double batch_size, double half_life)
+{
+    const double keep = exp2(-1.0 / half_life);
+
+    if (!isnan(noise_trace) && !isnan(grad_sqnorm)) {
+        average->trace = keep * average->trace + noise_trace;
+        average->sqnorm = keep * average->sqnorm + grad_sqnorm;
+    }
+    return scale(batch_size, average->trace, average->sqnorm);
 }
 
 void ge_noise_ratios(const struct ge_noise_input *in, double *ratio)

@@ -22,6 +22,17 @@ size_t ge_modes_floats(const struct ge_modes *modes)
            padded(modes->count * modes->cols) + padded(modes->count);
 }
 
+struct ge_modes ge_modes_view(const struct ge_modes *like, float *block)
+{
+    struct ge_modes view = *like;
+
+    view.block = block;
+    view.u = block;
+    view.v = view.u + padded(view.count * view.rows);
+    view.s = view.v + padded(view.count * view.cols);
+    return view;
+}
+
 gradecho_status ge_modes_init(struct ge_modes *modes, size_t rows, size_t cols,
                               size_t count)
 {
@@ -32,9 +43,7 @@ gradecho_status ge_modes_init(struct ge_modes *modes, size_t rows, size_t cols,
     GE_FAIL_IF(modes->block == NULL, GRADECHO_E_NOMEM,
                "no memory for %zu modes of a %zu x %zu layer", count, rows,
                cols);
-    modes->u = modes->block;
-    modes->v = modes->u + padded(count * rows);
-    modes->s = modes->v + padded(count * cols);
+    *modes = ge_modes_view(modes, modes->block);
 fail:
     return status;
 }
@@ -130,6 +139,42 @@ void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
     for (size_t k = 0; k < a->count; k++)
         z[k] = dot(a->u + k * a->rows, b->u + k * a->rows, a->rows) *
                dot(a->v + k * a->cols, b->v + k * a->cols, a->cols);
+}
+
+/* Each of the images [count x length] less its part along the mode itself:
+ * leak[k] = ||image_k||^2 - <vector_k, image_k>^2, which is what is left of a
+ * sum of squares, so not negative but for rounding. */
+static void outside(const float *images, const float *vectors, size_t count,
+                    size_t length, double *leak)
+{
+    for (size_t k = 0; k < count; k++) {
+        const float *image = images + k * length;
+        const double along = dot(vectors + k * length, image, length);
+
+        leak[k] = fmax(dot(image, image, length) - along * along, 0.0);
+    }
+}
+
+gradecho_status ge_modes_leak(const struct ge_modes *modes,
+                              const float *residual, double *left,
+                              double *right)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t longest = ge_max_size(modes->rows, modes->cols);
+    float *images = ge_alloc_aligned(modes->count * longest, sizeof(float));
+
+    GE_FAIL_IF(images == NULL, GRADECHO_E_NOMEM, "no memory for leaks");
+    gram(modes->v, modes->count, residual, modes->rows, modes->cols, images);
+    outside(images, modes->u, modes->count, modes->rows, left);
+    /* R' u for all modes: U [count x rows] times R [rows x cols]. */
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)modes->count,
+                (int)modes->cols, (int)modes->rows, 1.0F, modes->u,
+                (int)modes->rows, residual, (int)modes->cols, 0.0F, images,
+                (int)modes->cols);
+    outside(images, modes->v, modes->count, modes->cols, right);
+fail:
+    free(images);
+    return status;
 }
 
 gradecho_status ge_modes_project(const struct ge_modes *modes, const float *a,

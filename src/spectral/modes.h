@@ -31,6 +31,10 @@ void ge_modes_fini(struct ge_modes *modes);
 /* Floats behind `block` (for sending modes as they lie). */
 size_t ge_modes_floats(const struct ge_modes *modes);
 
+/* See `block`, of ge_modes_floats() aligned floats, as modes of the shape of
+ * `like`. The block stays the caller's: no ge_modes_fini(). */
+struct ge_modes ge_modes_view(const struct ge_modes *like, float *block);
+
 /* Match the modes of `found` one-to-one to those of `reference` by the largest
  * |<u,ubar><v,vbar>|, best pair first, and put them in the reference's order:
  * mode k of `matched` is the partner of reference mode k, its u turned so that
@@ -51,5 +55,13 @@ void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
  * \return GRADECHO_E_NOMEM */
 GRADECHO_MUST_CHECK gradecho_status
 ge_modes_project(const struct ge_modes *modes, const float *a, double *p);
+
+/* How much of a residual R leaks out of each mode:
+ *     left[k]  = ||(I - u_k u_k') R v_k||^2
+ *     right[k] = ||(I - v_k v_k') R' u_k||^2          in [R]^2
+ * left, right [count], residual [rows x cols]. \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status ge_modes_leak(const struct ge_modes *modes,
+                                                  const float *residual,
+                                                  double *left, double *right);
 
 #endif

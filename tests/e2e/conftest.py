@@ -31,7 +31,7 @@ import reference  # noqa: E402  (needs the path above)
 
 Array = NDArray[np.float64]
 
-PATIENCE = 60.0  # seconds; a test that waits longer has failed
+PATIENCE = 30.0  # seconds; a test that waits longer has failed
 POLL = 0.01
 
 os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
@@ -227,7 +227,6 @@ NOISE_FIELDS = {
     "tau2_asym": 1e-5,
 }
 ECHO_TOLERANCE = 1e-3
-COSINES = ("echo", "echo_loo", "gain")
 ERRORS = ("echo_se", "gain_se")
 VALUES = ("s_mean", "s_replica")
 LAWS = ("echo_hill", "echo_two_sided", "echo_exact")
@@ -261,6 +260,16 @@ def same_noise(
     assert log.of(layer, "layer_replicas")[row] == len(replicas)
 
 
+def echo_slack(expected: dict[str, Array], scale: float) -> Array:
+    """How far an echo may be off because a term of its ratio is almost 0: each
+    term is known to 1e-5 of the largest that it could be."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a, b, z = (np.abs(expected[name]) for name in "abz")
+        largest = np.sqrt(np.maximum(a * z / b, b * z / a))
+        slack = largest * 1e-5 * (scale / a + scale / b + 1 / z)
+    return np.nan_to_num(slack, nan=np.inf)
+
+
 def same_echo(
     log: Log,
     layer: str,
@@ -272,24 +281,28 @@ def same_echo(
     """The mode figures of one layer in one row are the reference's."""
     expected = reference.echo(replicas, max_modes, oversample)
     count = len(expected["echo"])
-    sure = expected["echo"] > 0.2  # where no division is by almost nothing
     scale = expected["s_mean"].max()
+    slack = echo_slack(expected, scale)
+    # Where no division is by almost nothing.
+    sure = (expected["echo"] > 0.2) & (slack < ECHO_TOLERANCE)
 
-    def check(name: str, where: Any, **tolerance: float) -> None:
+    def check(name: str, where: Any = ..., rtol: float = 0, atol: Any = 0) -> None:
         got = log.of(layer, name)[row]
-        np.testing.assert_allclose(
-            got[:count][where],
-            expected[name][where],
-            err_msg=f"{name} of {layer}, row {row}",
-            **tolerance,
+        error = np.abs(got[:count] - expected[name])
+        bound = atol + rtol * np.abs(expected[name])
+        both_missing = np.isnan(got[:count]) & np.isnan(expected[name])
+        wrong = ~((error <= bound) | both_missing)
+        assert not wrong[where].any(), (
+            f"{name} of {layer}, row {row}: {got[:count]} for {expected[name]}"
         )
         assert np.isnan(got[count:]).all(), f"{name} beyond the last mode"
 
-    for name in COSINES:
-        check(name, slice(None), rtol=0, atol=ECHO_TOLERANCE)
+    for name in ("echo", "echo_loo"):
+        check(name, atol=ECHO_TOLERANCE + slack)
+    check("gain", atol=ECHO_TOLERANCE)
     for name in VALUES:
-        check(name, slice(None), rtol=1e-5, atol=1e-6 * scale)
-    check("s_est", sure, rtol=1e-3)
+        check(name, rtol=1e-5, atol=1e-6 * scale)
+    check("s_est", sure, rtol=1e-3, atol=5e-5 * scale)
     for name in ERRORS:
         check(name, sure, rtol=1e-2, atol=ECHO_TOLERANCE)
     sigma2 = reference.noise(replicas)["sigma2"]
@@ -298,7 +311,7 @@ def same_echo(
         expected[name] = laws[name]
         # Laws have a vertical tangent at the edge of the bulk.
         clear = np.abs(laws["y2"] / laws["edge2"] - 1) > 1e-3
-        check(name, clear, rtol=0, atol=1e-4)
+        check(name, clear, atol=1e-4)
 
 
 def same_health(log: Log, layer: str, row: int, replicas: Array) -> None:

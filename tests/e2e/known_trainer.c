@@ -16,12 +16,12 @@
  */
 #include <inttypes.h>
 #include <math.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -205,10 +205,10 @@ static void write_sample(const struct arguments *a, gradecho *watch,
 /* True if the sample went out; false if nobody wants it. */
 static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
 {
-    const struct gradecho_meta meta = {
-        .loss = 0.5 + 0.25 * (double)step + (double)a->rank,
-        .batch_size = 32,
-        .gradient_scale = a->scale};
+    const struct gradecho_meta meta = {.loss = 0.5 + 0.25 * (double)step +
+                                               (double)a->rank,
+                                       .batch_size = 32,
+                                       .gradient_scale = a->scale};
     const double deadline = now() + patience_seconds;
     gradecho_status status = gradecho_begin(watch, step);
 

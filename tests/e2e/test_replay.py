@@ -50,7 +50,7 @@ def single(data: Array) -> NDArray[np.float32]:
 
 ROWS, COLS, REPLICAS, SEEDS = 128, 256, 4, 6
 BATCH = 32.0
-WANTED_ECHO = np.linspace(0.98, 0.3, 10)
+STRONGEST, WEAKEST, MODES = 0.98, 0.3, 10  # echoes
 
 
 def strength_of(echo: float) -> float:
@@ -69,7 +69,11 @@ class Planted:
     """Samples of known modes, what gradecho measured, and what is true."""
 
     def __init__(self, folder: Path) -> None:
-        self.strengths = np.array([strength_of(x) for x in WANTED_ECHO])
+        # In geometric steps: modes closer together than the noise mix, and
+        # then their echoes are less well known (theory 7).
+        self.strengths = np.geomspace(
+            strength_of(STRONGEST), strength_of(WEAKEST), MODES
+        )
         samples, truths = [], []
         for seed in range(SEEDS):
             rng = np.random.default_rng(seed)
@@ -119,8 +123,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 def test_echo_is_the_true_echo(planted: Planted) -> None:
     strong = planted.echo > 0.5
-    assert strong.sum() >= 4 * SEEDS  # the test is about something
-    assert len({len(set(order)) for order in planted.order[:, :5]}) == 1
+    assert strong.sum() >= 7 * SEEDS  # the test is about something
+    assert len({len(set(order)) for order in planted.order[:, :7]}) == 1
     error = planted.logged("echo") - planted.echo
     rmse = np.sqrt((error[strong] ** 2).mean())
     print(f"RMSE {rmse:.4f} over {strong.sum()} modes")
@@ -140,10 +144,12 @@ def test_echo_se_is_the_size_of_the_error(planted: Planted) -> None:
 def test_s_est_is_the_true_singular_value(planted: Planted) -> None:
     strong = planted.echo > 0.5
     ratio = (planted.logged("s_est") / planted.strengths)[strong]
-    assert np.sqrt(((ratio - 1) ** 2).mean()) < 0.03
-    assert abs(ratio.mean() - 1) < 0.015
-    # What is seen is larger, and that by more than this error.
-    assert (planted.logged("s_replica") / planted.strengths)[strong].min() > 1.0
+    seen = (planted.logged("s_replica") / planted.strengths)[strong]
+    assert np.sqrt(((ratio - 1) ** 2).mean()) < 0.04
+    assert abs(ratio.mean() - 1) < 0.03
+    # What is seen is larger, and that by much more.
+    assert seen.min() > 1.0
+    assert abs(ratio.mean() - 1) < (seen.mean() - 1) / 3
 
 
 def test_gain_is_the_best_shrinkage(planted: Planted) -> None:
@@ -434,7 +440,7 @@ def test_echo_every_is_honoured(tmp_path: Path) -> None:
     path = write_gradients(tmp_path / "seven.h5", {"w": data})
     log, _ = replay(path, tmp_path / "log.h5", "--set", "sample.echo_every=3", ranks=2)
     assert np.isfinite(log.of("w", "sigma2")).all()
-    measured = np.isfinite(log.of("w", "echo")).all(axis=1)
+    measured = np.isfinite(log.of("w", "echo")[:, :12]).all(axis=1)
     assert measured.tolist() == [True, False, False, True, False, False, True]
     assert np.isnan(log.of("w", "echo")[~measured]).all()
     assert np.isnan(log.of("w", "s_mean")[~measured]).all()

@@ -101,6 +101,9 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
         "gain": gain,
         "s_mean": s_ref,
         "s_replica": s.mean(axis=0),
+        "a": a.mean(axis=0),
+        "b": b.mean(axis=0),
+        "z": z.mean(axis=0),
         "echo_se": np.array(
             [jackknife(np.array([x[0][m] for x in left_out])) for m in range(count)]
         ) if k > 2 else np.full(count, np.nan),

@@ -117,6 +117,35 @@ static void errors_equal_the_jackknife_by_brute_force(void **state)
     }
 }
 
+static void leaving_one_out_is_combining_the_others(void **state)
+{
+    enum { STRIDE = 2 };
+    struct dice dice = dice_start(26);
+    struct ge_echo_terms terms[MOST * STRIDE], others[MOST];
+    struct ge_echo got, expected;
+
+    (void)state;
+    for (size_t k = 3; k <= MOST; k++) {
+        scatter(&dice, terms, k * STRIDE, 0.4, 2.0, 2.2, 0.2);
+        for (size_t out = 0; out < k; out++) {
+            size_t count = 0;
+
+            for (size_t a = 0; a < k; a++)
+                if (a != out)
+                    others[count++] = terms[a * STRIDE];
+            ge_echo_combine(others, count, 1, &expected);
+            ge_echo_without(terms, k, STRIDE, out, &got);
+            assert_close(got.echo, expected.echo, 1e-13);
+            assert_close(got.echo_loo, expected.echo_loo, 1e-13);
+            assert_close(got.s_est, expected.s_est, 1e-13);
+            assert_close(got.gain, expected.gain, 1e-13);
+            assert_close(got.s_replica, expected.s_replica, 1e-13);
+            assert_nan(got.echo_se);
+            assert_nan(got.gain_se);
+        }
+    }
+}
+
 static void fewer_than_two_replicas_know_nothing(void **state)
 {
     const struct ge_echo_terms term = {0.5, 1.0, 1.0, 2.0};
@@ -275,6 +304,7 @@ int main(void)
         cmocka_unit_test(a_planted_mode_is_read_back),
         cmocka_unit_test(the_identities_of_the_averages_hold),
         cmocka_unit_test(errors_equal_the_jackknife_by_brute_force),
+        cmocka_unit_test(leaving_one_out_is_combining_the_others),
         cmocka_unit_test(fewer_than_two_replicas_know_nothing),
         cmocka_unit_test(two_replicas_have_an_echo_but_no_error),
         cmocka_unit_test(where_an_average_is_not_positive_there_is_no_echo),

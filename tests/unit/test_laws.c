@@ -240,6 +240,58 @@ static void the_exact_law_rises_from_zero_to_one(void **state)
     }
 }
 
+/* With the isotropic leakage of a layer of rows = gamma and cols = 1. */
+static void the_mode_laws_become_the_isotropic_ones(void **state)
+{
+    static const double beyond[] = {0.5, 1.001, 1.3, 3.0, 100.0};
+
+    (void)state;
+    for (size_t g = 0; g < COUNT_OF(gammas); g++) {
+        for (size_t i = 0; i < COUNT_OF(beyond); i++) {
+            const double gamma = gammas[g];
+            const double x = sqrt(sqrt(gamma)) * beyond[i];
+
+            assert_near(ge_law_mode_closed(gamma, 1.0, x),
+                        ge_law_exact(gamma, x), 1e-13);
+            assert_close(ge_law_mode_first(gamma, 1.0, x),
+                         sqrt(ge_law_hill(gamma, x * x, 1.0) *
+                              ge_law_hill(1.0, x * x, 1.0)),
+                         1e-13);
+        }
+    }
+}
+
+static void the_mode_laws_do_not_depend_on_the_unit(void **state)
+{
+    static const double units[] = {1e-120, 1e-30, 1.0, 1e30, 1e120};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(units); i++) {
+        const double c = units[i], c2 = c * c;
+
+        assert_close(ge_law_mode_first(3.0 * c2, 8.0 * c2, c), 1.0 / 6.0,
+                     1e-12);
+        assert_close(ge_law_mode_closed(c2, 2.0 * c2, 2.0 * c),
+                     14.0 / 4.0 / sqrt(30.0), 1e-12);
+        assert_true(ge_law_mode_closed(2.0 * c2, 2.0 * c2, c) == 0.0);
+    }
+}
+
+static void a_mode_without_leakage_echoes_fully(void **state)
+{
+    const double nan = (double)NAN;
+
+    (void)state;
+    assert_true(ge_law_mode_first(0.0, 0.0, 2.0) == 1.0);
+    assert_true(ge_law_mode_closed(0.0, 0.0, 2.0) == 1.0);
+    assert_nan(ge_law_mode_first(nan, 1.0, 1.0));
+    assert_nan(ge_law_mode_first(1.0, nan, 1.0));
+    assert_nan(ge_law_mode_first(1.0, 1.0, nan));
+    assert_nan(ge_law_mode_closed(nan, 1.0, 1.0));
+    assert_nan(ge_law_mode_closed(1.0, nan, 1.0));
+    assert_nan(ge_law_mode_closed(1.0, 1.0, nan));
+}
+
 static void the_hill_law_has_its_knee_at_tau(void **state)
 {
     (void)state;
@@ -263,6 +315,9 @@ int main(void)
         cmocka_unit_test(strong_modes_do_not_cancel),
         cmocka_unit_test(a_transposed_layer_swaps_its_sides),
         cmocka_unit_test(the_exact_law_rises_from_zero_to_one),
+        cmocka_unit_test(the_mode_laws_become_the_isotropic_ones),
+        cmocka_unit_test(the_mode_laws_do_not_depend_on_the_unit),
+        cmocka_unit_test(a_mode_without_leakage_echoes_fully),
         cmocka_unit_test(the_hill_law_has_its_knee_at_tau),
     };
 

@@ -21,7 +21,7 @@ enum { MOST_REPLICAS = 8, MOST_ENTRIES = 60 };
 struct sample {
     size_t replicas, entries;
     double g[MOST_REPLICAS][MOST_ENTRIES];
-    double deviation[MOST_REPLICAS];
+    double deviation[MOST_REPLICAS], projection[MOST_REPLICAS];
     double mean_sqnorm;
 };
 
@@ -29,6 +29,7 @@ static void measure(struct sample *s)
 {
     s->mean_sqnorm = 0.0;
     memset(s->deviation, 0, sizeof s->deviation);
+    memset(s->projection, 0, sizeof s->projection);
     for (size_t i = 0; i < s->entries; i++) {
         double mean = 0.0;
 
@@ -38,6 +39,7 @@ static void measure(struct sample *s)
             const double d = s->g[a][i] - mean;
 
             s->deviation[a] += d * d;
+            s->projection[a] += mean * d;
         }
         s->mean_sqnorm += mean * mean;
     }
@@ -50,6 +52,7 @@ static struct ge_noise_input input_of(const struct sample *s, uint64_t rows)
         .cols = s->entries / rows,
         .replicas = s->replicas,
         .deviation = s->deviation,
+        .projection = s->projection,
         .mean_sqnorm = s->mean_sqnorm,
         .batch_size = 32.0,
     };
@@ -67,7 +70,7 @@ static void draw(struct dice *dice, struct sample *s, double mean, double sigma)
 static void three_replicas_by_hand(void **state)
 {
     static const double d[] = {4.0, 4.0, 8.0};
-    const struct ge_noise_input in = {2, 2, 3, d, 26.0, 32.0};
+    const struct ge_noise_input in = {2, 2, 3, d, NULL, 26.0, 32.0};
     struct ge_noise out;
     double ratio[3];
 
@@ -90,7 +93,7 @@ static void three_replicas_by_hand(void **state)
 static void edge_and_knees_of_an_oblong_layer(void **state)
 {
     static const double d[] = {18.0, 18.0};
-    const struct ge_noise_input in = {4, 9, 2, d, 1.0, 1.0};
+    const struct ge_noise_input in = {4, 9, 2, d, NULL, 1.0, 1.0};
     struct ge_noise out;
 
     (void)state;
@@ -101,7 +104,7 @@ static void edge_and_knees_of_an_oblong_layer(void **state)
     assert_near(out.tau2_asym, 6.5, 1e-14);
 }
 
-static double sigma2_without(const struct sample *all, size_t out)
+static struct ge_noise estimate_without(const struct sample *all, size_t out)
 {
     struct sample rest = {.entries = all->entries};
     struct ge_noise noise;
@@ -112,37 +115,64 @@ static double sigma2_without(const struct sample *all, size_t out)
     measure(&rest);
     const struct ge_noise_input in = input_of(&rest, 5);
     ge_noise_estimate(&in, &noise);
-    return noise.sigma2;
+    return noise;
 }
 
-static void error_equals_the_jackknife_by_brute_force(void **state)
+static double jackknife(const double *without, size_t count)
+{
+    double mean = 0.0, spread = 0.0;
+
+    for (size_t i = 0; i < count; i++)
+        mean += without[i] / (double)count;
+    for (size_t i = 0; i < count; i++)
+        spread += (without[i] - mean) * (without[i] - mean);
+    return sqrt((double)(count - 1) / (double)count * spread);
+}
+
+static void errors_equal_the_jackknife_by_brute_force(void **state)
 {
     struct dice dice = dice_start(11);
 
     (void)state;
     for (size_t k = 3; k <= MOST_REPLICAS; k++) {
         struct sample s = {.replicas = k, .entries = 35};
-        double without[MOST_REPLICAS] = {0}, mean = 0.0, spread = 0.0;
+        double sigma2[MOST_REPLICAS], sqnorm[MOST_REPLICAS];
+        double scale[MOST_REPLICAS];
         struct ge_noise out;
 
-        draw(&dice, &s, 0.3, 1.7);
+        draw(&dice, &s, 1.3, 1.7);
         for (size_t a = 0; a < k; a++) {
-            without[a] = sigma2_without(&s, a);
-            mean += without[a] / (double)k;
+            const struct ge_noise without = estimate_without(&s, a);
+
+            sigma2[a] = without.sigma2;
+            sqnorm[a] = without.grad_sqnorm;
+            scale[a] = without.noise_scale;
         }
-        for (size_t a = 0; a < k; a++)
-            spread += (without[a] - mean) * (without[a] - mean);
         const struct ge_noise_input in = input_of(&s, 5);
         ge_noise_estimate(&in, &out);
-        assert_close(out.sigma2_se,
-                     sqrt(((double)k - 1.0) / (double)k * spread), 1e-11);
+        assert_close(out.sigma2_se, jackknife(sigma2, k), 1e-11);
+        assert_close(out.grad_sqnorm_se, jackknife(sqnorm, k), 1e-11);
+        assert_close(out.noise_scale_se, jackknife(scale, k), 1e-11);
     }
+}
+
+static void errors_that_need_projections_are_unknown_without(void **state)
+{
+    static const double d[] = {4.0, 4.0, 8.0};
+    const struct ge_noise_input in = {2, 2, 3, d, NULL, 26.0, 32.0};
+    struct ge_noise out;
+
+    (void)state;
+    ge_noise_estimate(&in, &out);
+    assert_near(out.sigma2_se, 1.0, 1e-15);
+    assert_nan(out.grad_sqnorm_se);
+    assert_nan(out.noise_scale_se);
 }
 
 static void two_replicas_have_a_variance_but_no_error(void **state)
 {
     static const double d[] = {3.0, 3.0};
-    const struct ge_noise_input in = {2, 3, 2, d, 5.0, 8.0};
+    const struct ge_noise_input in = {2, 3, 2, d, NULL, 5.0, 8.0};
     struct ge_noise out;
     double ratio[2];
 
@@ -152,6 +182,8 @@ static void two_replicas_have_a_variance_but_no_error(void **state)
     assert_near(out.grad_sqnorm, 2.0, 1e-15);
     assert_near(out.noise_scale, 24.0, 1e-13);
     assert_nan(out.sigma2_se);
+    assert_nan(out.grad_sqnorm_se);
+    assert_nan(out.noise_scale_se);
     ge_noise_ratios(&in, ratio);
     assert_near(ratio[0], 1.0, 0.0);
     assert_near(ratio[1], 1.0, 0.0);
@@ -163,7 +195,7 @@ static void one_replica_knows_nothing(void **state)
 
     (void)state;
     for (size_t k = 0; k <= 1; k++) {
-        const struct ge_noise_input in = {2, 3, k, d, 5.0, 8.0};
+        const struct ge_noise_input in = {2, 3, k, d, NULL, 5.0, 8.0};
         struct ge_noise out = {0};
         double ratio[1] = {(double)NAN};
 
@@ -171,6 +203,8 @@ static void one_replica_knows_nothing(void **state)
         assert_nan(out.sigma2);
         assert_nan(out.sigma2_se);
         assert_nan(out.grad_sqnorm);
+        assert_nan(out.grad_sqnorm_se);
+        assert_nan(out.noise_scale_se);
         assert_nan(out.noise_trace);
         assert_nan(out.noise_scale);
         assert_nan(out.edge);
@@ -184,7 +218,7 @@ static void one_replica_knows_nothing(void **state)
 static void a_norm_that_is_all_noise_may_be_negative(void **state)
 {
     static const double d[] = {6.0, 6.0};
-    const struct ge_noise_input in = {2, 3, 2, d, 1.0, 8.0};
+    const struct ge_noise_input in = {2, 3, 2, d, NULL, 1.0, 8.0};
     struct ge_noise out;
 
     (void)state;
@@ -196,8 +230,8 @@ static void a_norm_that_is_all_noise_may_be_negative(void **state)
 static void noise_scale_needs_a_norm_and_a_batch_size(void **state)
 {
     static const double d[] = {1.0, 1.0};
-    const struct ge_noise_input none = {1, 2, 2, d, 1.0, 8.0};
-    const struct ge_noise_input unknown = {1, 2, 2, d, 4.0, (double)NAN};
+    const struct ge_noise_input none = {1, 2, 2, d, NULL, 1.0, 8.0};
+    const struct ge_noise_input unknown = {1, 2, 2, d, NULL, 4.0, (double)NAN};
     struct ge_noise out;
 
     (void)state;
@@ -231,12 +265,75 @@ static void all_scales_with_the_gradient(void **state)
         ge_noise_estimate(&scaled, &other);
         assert_close(other.sigma2, one.sigma2 * c2, 1e-12);
         assert_close(other.sigma2_se, one.sigma2_se * c2, 1e-12);
+        assert_close(other.grad_sqnorm_se, one.grad_sqnorm_se * c2, 1e-12);
+        assert_close(other.noise_scale_se, one.noise_scale_se, 1e-12);
         assert_close(other.grad_sqnorm, one.grad_sqnorm * c2, 1e-12);
         assert_close(other.edge, one.edge * c, 1e-12);
         assert_close(other.tau2_edge, one.tau2_edge * c2, 1e-12);
         assert_close(other.tau2_asym, one.tau2_asym * c2, 1e-12);
         assert_close(other.noise_scale, one.noise_scale, 1e-12);
     }
+}
+
+static void one_sample_is_smoothed_to_itself(void **state)
+{
+    struct ge_noise_average average = {0};
+
+    (void)state;
+    assert_close(ge_noise_smooth(&average, 6.0, 2.0, 32.0, 10.0), 96.0, 1e-15);
+    assert_close(ge_noise_smooth(&average, 6.0, 2.0, 32.0, 10.0), 96.0, 1e-15);
+}
+
+static void a_weight_halves_with_every_half_life(void **state)
+{
+    struct ge_noise_average average = {0};
+    double scale = ge_noise_smooth(&average, 1.0, 1.0, 1.0, 3.0);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) /* adds nothing but age */
+        scale = ge_noise_smooth(&average, 0.0, 0.0, 1.0, 3.0);
+    assert_close(scale, 1.0, 1e-15);
+    scale = ge_noise_smooth(&average, 0.0, 1.0, 1.0, 3.0);
+    /* weights 2^(-4/3) and 1 */
+    assert_close(scale, exp2(-4.0 / 3.0) / (exp2(-4.0 / 3.0) + 1.0), 1e-14);
+}
+
+static void smoothing_passes_over_what_is_not_known(void **state)
+{
+    const double nan = (double)NAN;
+    struct ge_noise_average average = {0};
+
+    (void)state;
+    assert_nan(ge_noise_smooth(&average, nan, nan, 32.0, 10.0));
+    assert_nan(ge_noise_smooth(&average, 1.0, nan, 32.0, 10.0));
+    assert_close(ge_noise_smooth(&average, 6.0, 2.0, 32.0, 10.0), 96.0, 1e-15);
+    assert_close(ge_noise_smooth(&average, nan, 2.0, 32.0, 10.0), 96.0, 1e-15);
+    assert_nan(ge_noise_smooth(&average, 6.0, 2.0, nan, 10.0));
+    assert_close(ge_noise_smooth(&average, 6.0, 2.0, 32.0, 10.0), 96.0, 1e-15);
+    /* Signed: noise may win. */
+    assert_true(ge_noise_smooth(&average, 6.0, -90.0, 32.0, 10.0) < 0.0);
+}
+
+/* Single ratios blow up where the norm's estimate passes through zero. */
+static void a_smoothed_scale_finds_the_planted_one(void **state)
+{
+    const double mean = 0.25, sigma = 0.7;
+    struct ge_noise_average average = {0};
+    struct dice dice = dice_start(18);
+    struct sample s = {.replicas = 2, .entries = 12};
+    double scale = 0.0;
+
+    (void)state;
+    for (int i = 0; i < 20000; i++) {
+        struct ge_noise out;
+
+        draw(&dice, &s, mean, sigma);
+        const struct ge_noise_input in = input_of(&s, 3);
+        ge_noise_estimate(&in, &out);
+        scale = ge_noise_smooth(&average, out.noise_trace, out.grad_sqnorm,
+                                32.0, 3000.0);
+    }
+    assert_close(scale, 32.0 * sigma * sigma / (mean * mean), 0.05);
 }
 
 static void ratios_have_the_mean_one_and_find_the_hot_replica(void **state)
@@ -262,7 +359,7 @@ static void ratios_have_the_mean_one_and_find_the_hot_replica(void **state)
 static void ratios_of_equal_replicas_are_unknown(void **state)
 {
     static const double d[] = {0.0, 0.0, 0.0};
-    const struct ge_noise_input in = {2, 2, 3, d, 1.0, 1.0};
+    const struct ge_noise_input in = {2, 2, 3, d, NULL, 1.0, 1.0};
     double ratio[3];
 
     (void)state;
@@ -313,19 +410,23 @@ static void planted_truth_is_found_without_bias(void **state)
     }
 }
 
-static void check_sums(const float *a, const float *b, size_t count)
+/* Terms of a sum may have both signs: its error is relative to their sizes. */
+static void check_sums(const float *a, const float *mean, size_t count)
 {
-    long double squares = 0, differences = 0;
+    const struct ge_moments got = ge_moments_about(a, mean, count);
+    long double squares = 0, deviation = 0, projection = 0, sizes = 0;
 
     for (size_t i = 0; i < count; i++) {
-        const long double d = (long double)a[i] - (long double)b[i];
+        const long double d = (long double)a[i] - (long double)mean[i];
 
         squares += (long double)a[i] * (long double)a[i];
-        differences += d * d;
+        deviation += d * d;
+        projection += (long double)mean[i] * d;
+        sizes += fabsl((long double)mean[i] * d);
     }
     assert_close(ge_sum_squares(a, count), (double)squares, 1e-12);
-    assert_close(ge_sum_squared_differences(a, b, count), (double)differences,
-                 1e-12);
+    assert_close(got.deviation, (double)deviation, 1e-12);
+    assert_near(got.projection, (double)projection, 1e-12 * (double)sizes);
 }
 
 static void sums_are_right_at_every_length(void **state)
@@ -355,9 +456,9 @@ static void squares_of_singles_do_not_overflow(void **state)
 
     (void)state;
     assert_close(ge_sum_squares(a, 2), 2.0 * most * most, 1e-15);
-    assert_close(ge_sum_squared_differences(a, b, 2), 8.0 * most * most, 1e-15);
+    assert_close(ge_moments_about(a, b, 2).deviation, 8.0 * most * most, 1e-15);
     assert_true(ge_sum_squares(a + 2, 1) > 0.0);
-    assert_true(ge_sum_squared_differences(a + 2, b + 2, 1) > 0.0);
+    assert_true(ge_moments_about(a + 2, b + 2, 1).deviation > 0.0);
 }
 
 /* Where the spread is 1e-4 of the mean, and below what singles resolve. */
@@ -423,12 +524,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_replicas_by_hand),
         cmocka_unit_test(edge_and_knees_of_an_oblong_layer),
-        cmocka_unit_test(error_equals_the_jackknife_by_brute_force),
+        cmocka_unit_test(errors_equal_the_jackknife_by_brute_force),
+        cmocka_unit_test(errors_that_need_projections_are_unknown_without),
         cmocka_unit_test(two_replicas_have_a_variance_but_no_error),
         cmocka_unit_test(one_replica_knows_nothing),
         cmocka_unit_test(a_norm_that_is_all_noise_may_be_negative),
         cmocka_unit_test(noise_scale_needs_a_norm_and_a_batch_size),
         cmocka_unit_test(all_scales_with_the_gradient),
+        cmocka_unit_test(one_sample_is_smoothed_to_itself),
+        cmocka_unit_test(a_weight_halves_with_every_half_life),
+        cmocka_unit_test(smoothing_passes_over_what_is_not_known),
+        cmocka_unit_test(a_smoothed_scale_finds_the_planted_one),
         cmocka_unit_test(ratios_have_the_mean_one_and_find_the_hot_replica),
         cmocka_unit_test(ratios_of_equal_replicas_are_unknown),
         cmocka_unit_test(planted_truth_is_found_without_bias),

@@ -1,0 +1,77 @@
+/*
+ * The last rank hangs. Every other rank must notice, and one of them ends the
+ * job, the hanging rank included: the exit code is 42 if all that happened.
+ *
+ * Each rank that has noticed adds a byte to the empty file FILE: MPI can no
+ * longer be asked.
+ *
+ * usage: test_timeout FILE
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mpi_check.h"
+
+static double now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void add_byte(const char *path)
+{
+    const int file = open(path, O_WRONLY | O_APPEND);
+
+    NEED(file >= 0);
+    NEED(write(file, "x", 1) == 1);
+    close(file);
+}
+
+static void wait_for_bytes(const char *path, long long bytes)
+{
+    struct stat about = {0};
+    const double start = now();
+
+    while (stat(path, &about) == 0 && (long long)about.st_size < bytes &&
+           now() - start < 20.0)
+        ge_comm_sleep(0.01);
+    NEED((long long)about.st_size == bytes);
+}
+
+int main(int argc, char **argv)
+{
+    struct ranks r = {0};
+    int64_t value = 1;
+    gradecho_status status = ge_comm_init(&argc, &argv, &r.comm);
+
+    NEED(argc == 2 && status == GRADECHO_OK);
+    r.rank = ge_comm_rank(r.comm);
+    r.size = ge_comm_size(r.comm);
+    NEED(r.size > 1);
+    /* The first time all come. */
+    NEED(ge_comm_max(r.comm, &value, 1) == GRADECHO_OK);
+    if (r.rank == r.size - 1) {
+        ge_comm_sleep(50.0); /* longer than anybody has patience */
+        return 1;
+    }
+    ge_comm_set_timeout(r.comm, 0.5);
+    const double start = now();
+
+    status = ge_comm_max(r.comm, &value, 1);
+    const double waited = now() - start;
+
+    CHECK(&r, status == GRADECHO_E_TIMEOUT);
+    CHECK(&r, waited >= 0.5 && waited < 5.0);
+    if (r.failed == 0)
+        add_byte(argv[1]);
+    if (r.rank == 0) {
+        wait_for_bytes(argv[1], r.size - 1);
+        ge_comm_abort(r.comm, 42);
+    }
+    ge_comm_sleep(50.0); /* until rank 0 ends us */
+    return 1;
+}
