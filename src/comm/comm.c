@@ -251,13 +251,12 @@ gradecho_status ge_comm_agree(ge_comm *comm, gradecho_status local)
     const bool failed = local < GRADECHO_OK;
     int64_t word[2] = {failed ? -(int64_t)local : 0,
                        failed ? comm->size - comm->rank : 0};
-    gradecho_status status = GRADECHO_OK;
+    const bool captured = ge_message_capture(0) != 0;
+    gradecho_status status = ge_comm_max(comm, word, 2);
 
-    ge_message_capture(0);
-    status = ge_comm_max(comm, word, 2);
     if (status < GRADECHO_OK)
         return status;
-    if (failed && word[1] == comm->size - comm->rank &&
+    if (failed && captured && word[1] == comm->size - comm->rank &&
         ge_message_last()[0] != '\0')
         ge_error("%s", ge_message_last());
     return (gradecho_status)-word[0];

@@ -21,7 +21,7 @@ void ge_cross_condense(const float *p, size_t partners, struct ge_cross *cross)
 }
 
 double ge_mode_t(const struct ge_cross *cross, size_t replicas, size_t stride,
-                 double sigma2)
+                 double assumed)
 {
     double sum = 0.0, variance = 0.0;
 
@@ -29,12 +29,18 @@ double ge_mode_t(const struct ge_cross *cross, size_t replicas, size_t stride,
         return (double)NAN;
     for (size_t a = 0; a < replicas; a++) {
         const struct ge_cross *c = &cross[a * stride];
-        const double v = replicas == 2 ? sigma2 : c->variance;
+        const double v = replicas == 2 ? assumed : c->variance;
 
         sum += c->mean;
         variance += v / c->partners;
     }
     return sum / sqrt(variance);
+}
+
+double ge_separable_variance(double tau2_left, double tau2_right, double rows,
+                             double cols, double sigma2)
+{
+    return (tau2_left / rows) * (tau2_right / cols) / sigma2;
 }
 
 /* Quantile of the normal distribution at 1 - tail, by Newton's method on erfc:
@@ -71,10 +77,11 @@ static double student_quantile(double tail, double dof)
 
 double ge_mode_t_threshold(size_t replicas, size_t modes)
 {
-    const double least = 3.7, level = 0.05;
+    const double least = 5.0, widening = 1.37, level = 0.05;
     const double tail = level / (double)(modes > 0 ? modes : 1);
     const double k = (double)replicas;
 
-    return fmax(least, replicas > 2 ? student_quantile(tail, k * (k - 2.0))
-                                    : normal_quantile(tail));
+    return fmax(least,
+                widening * (replicas > 2 ? student_quantile(tail, k * (k - 2.0))
+                                         : normal_quantile(tail)));
 }

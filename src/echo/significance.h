@@ -26,18 +26,24 @@ void ge_cross_condense(const float *p, size_t partners, struct ge_cross *cross);
 
 /* t = sum_a mean_a / sqrt(sum_a variance_a/partners_a).
  *
- * With two replicas there is one projection each and no spread to see: the
- * variance is then taken as sigma2, that of one entry, which holds for noise
- * that is alike in all directions only.
+ * With two replicas there is one projection each and no spread to see. The
+ * variance then is `assumed`: ge_separable_variance().
  *
  * cross [replicas] at a distance of `stride`. NaN below two replicas. */
 double ge_mode_t(const struct ge_cross *cross, size_t replicas, size_t stride,
-                 double sigma2);
+                 double assumed);
 
-/* What t must exceed: the quantile of Student's t at 1 - 0.05/modes with
- * K (K-2) degrees of freedom, and never less than 3.7, the level that
- * simulation calibrates for K = 4 and 8 (the projections of one sample are not
- * quite independent). \param replicas  K >= 2 */
+/* Variance of u' E v for noise whose variance is a product of a row's and a
+ * column's, by the leaks of the mode (laws.h) and sigma2: exact for such noise,
+ * the isotropic kind included, and a guess for any other. */
+double ge_separable_variance(double tau2_left, double tau2_right, double rows,
+                             double cols, double sigma2);
+
+/* What t must exceed: 1.37 times the quantile of Student's t at 1 - 0.05/modes
+ * with K (K-2) degrees of freedom, and never less than 5. The factor and the
+ * floor are calibrated by simulation: the projections of one sample share their
+ * noise and their modes are chosen to agree, so that t is wider than Student's.
+ * tests/python/test_significance.py holds the rates. \param replicas  K >= 2 */
 double ge_mode_t_threshold(size_t replicas, size_t modes);
 
 #endif

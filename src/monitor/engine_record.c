@@ -214,12 +214,16 @@ static void record_modes(ge_engine *engine, const struct target *t,
         *mode_value(t, GE_ECHO_LOO, k) = echo.echo_loo;
         *mode_value(t, GE_GAIN, k) = echo.gain;
         *mode_value(t, GE_GAIN_SE, k) = echo.gain_se;
-        *mode_value(t, GE_MODE_T, k) =
-            ge_mode_t(e->cross + k, e->replicas, modes, noise->sigma2);
         if (engine->reverb)
             *mode_value(t, GE_ECHO_REVERB, k) = reverb(engine, t->l, k);
         record_laws(t, k, &echo, noise);
         record_leaks(t, k, &echo, noise->sigma2);
+        *mode_value(t, GE_MODE_T, k) = ge_mode_t(
+            e->cross + k, e->replicas, modes,
+            ge_separable_variance(*mode_value(t, GE_TAU2_LEFT, k),
+                                  *mode_value(t, GE_TAU2_RIGHT, k),
+                                  (double)t->layer->rows,
+                                  (double)t->layer->cols, noise->sigma2));
     }
 }
 

@@ -260,13 +260,18 @@ def same_noise(
     assert log.of(layer, "layer_replicas")[row] == len(replicas)
 
 
-def echo_slack(expected: dict[str, Array], scale: float) -> Array:
-    """How far an echo may be off because a term of its ratio is almost 0: each
-    term is known to 1e-5 of the largest that it could be."""
+def echo_slack(expected: dict[str, Array]) -> Array:
+    """How far single precision may leave an echo off, beyond ECHO_TOLERANCE:
+    much where a term of its ratio is almost 0, or where two singular values
+    are almost equal, so that their vectors mix. That is the case for noise;
+    for signal it is next to nothing."""
+    scale = expected["s_mean"].max()
     with np.errstate(divide="ignore", invalid="ignore"):
         a, b, z = (np.abs(expected[name]) for name in "abz")
         largest = np.sqrt(np.maximum(a * z / b, b * z / a))
-        slack = largest * 1e-5 * (scale / a + scale / b + 1 / z)
+        mixing = 2e-6 * scale / expected["gap"]
+        off = 1e-5 * scale + mixing * expected["s_replica"]
+        slack: Array = largest * (off / a + off / b + (1e-5 + mixing) / z)
     return np.nan_to_num(slack, nan=np.inf)
 
 
@@ -282,7 +287,7 @@ def same_echo(
     expected = reference.echo(replicas, max_modes, oversample)
     count = len(expected["echo"])
     scale = expected["s_mean"].max()
-    slack = echo_slack(expected, scale)
+    slack = echo_slack(expected)
     # Where no division is by almost nothing.
     sure = (expected["echo"] > 0.2) & (slack < ECHO_TOLERANCE)
 

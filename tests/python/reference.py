@@ -64,6 +64,14 @@ def modes(a: Array, count: int) -> tuple[Array, Array, Array]:
     return u[:, :count], s[:count], vt[:count].T
 
 
+def gaps(matrix: Array, values: Array) -> Array:
+    """Distance of singular values of a matrix to the nearest other one."""
+    everything = np.linalg.svd(matrix, compute_uv=False)
+    distance = np.sort(np.abs(everything - values[:, None]), axis=1)
+    nearest: Array = distance[:, 1] if len(everything) > 1 else np.full(1, np.inf)
+    return nearest
+
+
 def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str, Array]:
     """Leave-one-out echoes of one layer; replicas is [K, rows, cols]."""
     k, rows, cols = replicas.shape
@@ -72,10 +80,13 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
     mean = replicas.mean(axis=0)
     u_ref, s_ref, v_ref = modes(mean, count)
     z, a, b, s = (np.empty((k, count)) for _ in range(4))
+    gap = np.full(count, np.inf)
     for i in range(k):
         others = (k * mean - replicas[i]) / (k - 1)
         u, s[i], v = match(*modes(replicas[i], found), u_ref, v_ref)
-        u_loo, _, v_loo = match(*modes(others, found), u_ref, v_ref)
+        u_loo, s_loo, v_loo = match(*modes(others, found), u_ref, v_ref)
+        gap = np.minimum(gap, gaps(replicas[i], s[i]))
+        gap = np.minimum(gap, gaps(others, s_loo))
         z[i] = (u * u_loo).sum(axis=0) * (v * v_loo).sum(axis=0)
         a[i] = np.einsum("ik,ij,jk->k", u, others, v)
         b[i] = np.einsum("ik,ij,jk->k", u_loo, replicas[i], v_loo)
@@ -104,6 +115,7 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
         "a": a.mean(axis=0),
         "b": b.mean(axis=0),
         "z": z.mean(axis=0),
+        "gap": gap,
         "echo_se": np.array(
             [jackknife(np.array([x[0][m] for x in left_out])) for m in range(count)]
         ) if k > 2 else np.full(count, np.nan),

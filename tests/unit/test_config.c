@@ -66,6 +66,9 @@ static void assert_defaults(const struct ge_config *config)
     assert_int_equal(config->svd_placement, GE_PLACEMENT_SPREAD);
     assert_int_equal(config->svd_threads, 1);
     assert_int_equal(config->echo_estimator, GE_ESTIMATOR_LOO);
+    assert_int_equal(config->echo_partners, 8);
+    assert_int_equal(config->echo_replicas_max, 64);
+    assert_true(config->noise_half_life == 20.0);
     assert_int_equal(config->fit_weights, GE_FIT_DELTA);
     assert_string_equal(config->log_path, "gradecho.h5");
     assert_int_equal(config->log_flush_every, 1);
@@ -112,7 +115,10 @@ static const char everything[] = "session: run-7_b.c\n"
                                  "svd: {tolerance: 2.5e-7, oversample: 0,\n"
                                  "      placement: root, threads: 256}\n"
                                  "echo:\n"
-                                 "  estimator: loo\n"
+                                 "  estimator: both\n"
+                                 "  partners: 1\n"
+                                 "  replicas_max: 4096\n"
+                                 "noise: {half_life: 0.01}\n"
                                  "fit:\n"
                                  "  weights: ols\n"
                                  "log:\n"
@@ -141,6 +147,10 @@ static void every_key_can_be_set_by_a_file(void **state)
     assert_int_equal(config.svd_oversample, 0);
     assert_int_equal(config.svd_placement, GE_PLACEMENT_ROOT);
     assert_int_equal(config.svd_threads, 256);
+    assert_int_equal(config.echo_estimator, GE_ESTIMATOR_BOTH);
+    assert_int_equal(config.echo_partners, 1);
+    assert_int_equal(config.echo_replicas_max, 4096);
+    assert_true(config.noise_half_life == 0.01);
     assert_int_equal(config.fit_weights, GE_FIT_OLS);
     assert_string_equal(config.log_path, "/tmp/a \"b\"\t\\c.h5");
     assert_int_equal(config.log_flush_every, 1000);
@@ -246,8 +256,8 @@ static const struct {
      "run.yaml:2: layers.include must be a list of globs, each a text"},
     {"layers:\n  include: [\"a\\0b\"]\n",
      "run.yaml:2: layers.include must be a list of globs, each a text"},
-    {"echo: {estimator: reverb}\n",
-     "run.yaml: echo.estimator: this version measures loo only"},
+    {"echo: {estimator: none}\n",
+     "run.yaml:1: echo.estimator must be one of loo, reverb, both, not none"},
     /* structure */
     {"sample: 3\n", "run.yaml:1: sample must hold its keys, indented under it"},
     {"log:\n  path: a\nlayers: [a]\n",
@@ -424,7 +434,6 @@ static const struct {
     {"layers.include=a", "--set:1: layers.include must be a list of globs"},
     {"layers.include=[a", "--set:2: not YAML: "},
     {"session=a b", "--set: session may hold letters, digits"},
-    {"echo.estimator=both", "--set: echo.estimator: this version"},
 };
 
 static void every_mistake_in_an_assignment_is_told(void **state)

@@ -458,6 +458,91 @@ static void projections_equal_plain_loops(void **state)
     }
 }
 
+/* ||(I - q q') w||^2, straight from its definition. */
+static double norm_without(const double *w, const float *q, size_t count)
+{
+    double along = 0.0, sum = 0.0;
+
+    for (size_t i = 0; i < count; i++)
+        along += (double)q[i] * w[i];
+    for (size_t i = 0; i < count; i++) {
+        const double rest = w[i] - along * (double)q[i];
+
+        sum += rest * rest;
+    }
+    return sum;
+}
+
+static void leaks_equal_plain_loops(void **state)
+{
+    enum { M = 40, N = 25, COUNT = 4 };
+    struct dice dice = dice_start(39);
+    struct ge_modes modes = room(M, N, COUNT);
+    float r[M * N];
+    double left[COUNT], right[COUNT];
+
+    (void)state;
+    fill_normal(&dice, r, COUNT_OF(r));
+    fill_orthonormal(&dice, &modes);
+    assert_ok(ge_modes_leak(&modes, r, left, right));
+    for (size_t k = 0; k < COUNT; k++) {
+        const float *u = modes.u + k * M, *v = modes.v + k * N;
+        double rv[M] = {0}, ru[N] = {0};
+
+        for (size_t i = 0; i < M; i++) {
+            for (size_t j = 0; j < N; j++) {
+                rv[i] += (double)r[i * N + j] * (double)v[j];
+                ru[j] += (double)r[i * N + j] * (double)u[i];
+            }
+        }
+        assert_close(left[k], norm_without(rv, u, M), 1e-5);
+        assert_close(right[k], norm_without(ru, v, N), 1e-5);
+    }
+    ge_modes_fini(&modes);
+}
+
+static void a_mode_does_not_leak_out_of_itself(void **state)
+{
+    static const double s[] = {3.0};
+    struct dice dice = dice_start(40);
+    struct ge_modes modes = room(30, 20, 1);
+    float *a = planted(&dice, 30, 20, s, 1);
+    ge_svd *svd = solver();
+    double left = 1.0, right = 1.0;
+
+    (void)state;
+    assert_ok(ge_svd_leading(svd, a, &modes));
+    assert_ok(ge_modes_leak(&modes, a, &left, &right));
+    assert_near(left, 0.0, 1e-10);
+    assert_near(right, 0.0, 1e-10);
+    free(a);
+    ge_modes_fini(&modes);
+    ge_svd_destroy(&svd);
+}
+
+static void a_block_can_be_seen_as_modes(void **state)
+{
+    struct dice dice = dice_start(41);
+    struct ge_modes modes = room(13, 7, 3);
+    float *block = ge_alloc_aligned(ge_modes_floats(&modes), sizeof *block);
+
+    (void)state;
+    assert_non_null(block);
+    fill_orthonormal(&dice, &modes);
+    memcpy(block, modes.block, ge_modes_floats(&modes) * sizeof *block);
+    const struct ge_modes view = ge_modes_view(&modes, block);
+
+    assert_ptr_equal(view.block, block);
+    assert_int_equal(view.rows, 13);
+    assert_int_equal(view.cols, 7);
+    assert_int_equal(view.count, 3);
+    assert_memory_equal(view.u, modes.u, sizeof(float) * 3 * 13);
+    assert_memory_equal(view.v, modes.v, sizeof(float) * 3 * 7);
+    assert_memory_equal(view.s, modes.s, sizeof(float) * 3);
+    free(block);
+    ge_modes_fini(&modes);
+}
+
 static void a_mode_projects_its_matrix_onto_its_value(void **state)
 {
     static const double s[] = {8.0, 3.0, 1.0};
@@ -491,6 +576,9 @@ int main(void)
         cmocka_unit_test(the_best_pair_is_settled_first),
         cmocka_unit_test(matching_robs_nobody),
         cmocka_unit_test(projections_equal_plain_loops),
+        cmocka_unit_test(leaks_equal_plain_loops),
+        cmocka_unit_test(a_mode_does_not_leak_out_of_itself),
+        cmocka_unit_test(a_block_can_be_seen_as_modes),
         cmocka_unit_test(a_mode_projects_its_matrix_onto_its_value),
     };
 
