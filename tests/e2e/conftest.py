@@ -260,6 +260,12 @@ def same_noise(
     assert log.of(layer, "layer_replicas")[row] == len(replicas)
 
 
+def mixing(expected: dict[str, Array]) -> Array:
+    """How much of its neighbour single precision may put into a mode."""
+    mixed: Array = 2e-6 * expected["s_mean"].max() / expected["gap"]
+    return mixed
+
+
 def echo_slack(expected: dict[str, Array]) -> Array:
     """How far single precision may leave an echo off, beyond ECHO_TOLERANCE:
     much where a term of its ratio is almost 0, or where two singular values
@@ -269,9 +275,9 @@ def echo_slack(expected: dict[str, Array]) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         a, b, z = (np.abs(expected[name]) for name in "abz")
         largest = np.sqrt(np.maximum(a * z / b, b * z / a))
-        mixing = 2e-6 * scale / expected["gap"]
-        off = 1e-5 * scale + mixing * expected["s_replica"]
-        slack: Array = largest * (off / a + off / b + (1e-5 + mixing) / z)
+        mixed = mixing(expected)
+        off = 1e-5 * scale + mixed * expected["s_replica"]
+        slack: Array = largest * (off / a + off / b + (1e-5 + mixed) / z)
     return np.nan_to_num(slack, nan=np.inf)
 
 
@@ -304,7 +310,7 @@ def same_echo(
 
     for name in ("echo", "echo_loo"):
         check(name, atol=ECHO_TOLERANCE + slack)
-    check("gain", atol=ECHO_TOLERANCE)
+    check("gain", atol=ECHO_TOLERANCE + mixing(expected))
     for name in VALUES:
         check(name, rtol=1e-5, atol=1e-6 * scale)
     check("s_est", sure, rtol=1e-3, atol=5e-5 * scale)
