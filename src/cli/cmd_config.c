@@ -2,6 +2,7 @@
  * gradecho config: print the defaults with their help, or check a file.
  */
 #include <argp.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "cli.h"
@@ -33,7 +34,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument %s", value);
-        return 0;
+        return EINVAL;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -53,7 +54,8 @@ int ge_cmd_config(int argc, char **argv)
     char *text = NULL;
     size_t length = 0;
 
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (ge_cli_parse(&argp, argc, argv, &a) != GE_EXIT_OK)
+        return GE_EXIT_USAGE;
     GE_TRY(ge_config_init(&config));
     if (a.check != NULL) {
         GE_TRY(ge_cli_read_file(a.check, &text, &length));

@@ -2,6 +2,7 @@
  * gradecho inspect: load what a log says of one sample, and show it.
  */
 #include <argp.h>
+#include <errno.h>
 #include <fnmatch.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -45,17 +46,23 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         break;
     case KEY_STEP:
         a->step = strtoll(value, &end, 10);
-        if (end == value || *end != '\0' || a->step < 0)
+        if (end == value || *end != '\0' || a->step < 0) {
             argp_error(state, "--step must be a whole number, not %s", value);
+            return EINVAL;
+        }
         break;
     case ARGP_KEY_ARG:
-        if (a->path != NULL)
+        if (a->path != NULL) {
             argp_error(state, "unexpected argument %s", value);
+            return EINVAL;
+        }
         a->path = value;
         break;
     case ARGP_KEY_END:
-        if (a->path == NULL)
+        if (a->path == NULL) {
             argp_error(state, "no log is named");
+            return EINVAL;
+        }
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -213,7 +220,8 @@ int ge_cmd_inspect(int argc, char **argv)
     struct ge_digest digest = {0};
     ge_log_reader *reader = NULL;
 
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (ge_cli_parse(&argp, argc, argv, &a) != GE_EXIT_OK)
+        return GE_EXIT_USAGE;
     GE_TRY(ge_log_open(a.path, &reader));
     digest.path = a.path;
     digest.facts = ge_log_reader_facts(reader);

@@ -2,6 +2,7 @@
  * gradecho monitor, gradecho replay: the two ways to feed the engine.
  */
 #include <argp.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,18 +81,24 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         a->session = value;
         break;
     case KEY_SET:
-        if (a->sets == SETS_MAX)
+        if (a->sets == SETS_MAX) {
             argp_error(state, "more than %d --set", SETS_MAX);
+            return EINVAL;
+        }
         a->set[a->sets++] = value;
         break;
     case ARGP_KEY_ARG:
-        if (!a->replay || a->gradients != NULL)
+        if (!a->replay || a->gradients != NULL) {
             argp_error(state, "unexpected argument %s", value);
+            return EINVAL;
+        }
         a->gradients = value;
         break;
     case ARGP_KEY_END:
-        if (a->replay && a->gradients == NULL)
+        if (a->replay && a->gradients == NULL) {
             argp_error(state, "no file of gradients is named");
+            return EINVAL;
+        }
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -194,7 +201,8 @@ static int start(int argc, char **argv, bool replay, const char *arguments_help,
     gradecho_status status = GRADECHO_OK;
     ge_comm *comm = NULL;
 
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (ge_cli_parse(&argp, argc, argv, &a) != GE_EXIT_OK)
+        return GE_EXIT_USAGE;
     catch_signals();
     status = ge_comm_init(&argc, &argv, &comm);
     if (status < GRADECHO_OK)

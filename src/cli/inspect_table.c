@@ -82,18 +82,6 @@ static int name_width(const struct ge_digest *d)
     return (int)ge_min_size(width, NAME_MOST);
 }
 
-/* Modes of one replica that stand above the isotropic noise edge. */
-static size_t above_edge(const struct ge_digest *d, size_t l)
-{
-    const size_t modes = d->row.dims.modes;
-    const double edge = d->echo.values[GE_EDGE][l];
-    size_t count = 0;
-
-    for (size_t k = 0; k < modes; k++)
-        count += d->echo.values[GE_S_REPLICA][l * modes + k] > edge ? 1 : 0;
-    return count;
-}
-
 static void print_layer(const struct ge_digest *d, size_t l, int width,
                         bool unicode, FILE *out)
 {
@@ -109,7 +97,7 @@ static void print_layer(const struct ge_digest *d, size_t l, int width,
             scale(d->noise_scale[l], noise, sizeof noise),
             number(d->row.values[GE_EDGE][l], knee, sizeof knee));
     if (!isnan(echo[0])) {
-        fprintf(out, "  %5zu  %6s  ", above_edge(d, l),
+        fprintf(out, "  %6.0f  %6s  ", d->echo.values[GE_SIGNAL_MODES][l],
                 number(echo[0], first, sizeof first));
         print_spark(echo, modes, unicode, out);
     }
@@ -121,10 +109,10 @@ static void print_layers(const struct ge_digest *d, bool unicode, FILE *out)
     const int width = name_width(d);
     char noise[32];
 
-    fprintf(out, "%-*s  %13s  %9s  %11s  %9s  %5s  %6s  %s\n", width, "layer",
-            "rows x cols", "sigma^2", "noise scale", "knee", "above", "echo",
+    fprintf(out, "%-*s  %13s  %9s  %11s  %9s  %6s  %6s  %s\n", width, "layer",
+            "rows x cols", "sigma^2", "noise scale", "knee", "signal", "echo",
             unicode ? "echo of modes 1, 2, ..."
-                    : "echo of modes 1, 2, ... (8: all signal, .: none)");
+                    : "echo of modes 1, 2, ... (8: all real, .: none)");
     for (size_t l = 0; l < d->row.dims.layers; l++)
         if (d->shown[l])
             print_layer(d, l, width, unicode, out);
@@ -132,9 +120,10 @@ static void print_layers(const struct ge_digest *d, bool unicode, FILE *out)
         fprintf(out, "%-*s  %13s  %9s  %11s\n", width, "whole model", "", "",
                 scale(d->model_scale, noise, sizeof noise));
     fputs("\nsigma^2: variance of one gradient entry of one replica. noise "
-          "scale: examples at which\nnoise and signal are equal. knee: "
-          "singular value below which isotropic noise drowns a\nmode. above: "
-          "modes over the knee. echo: share of the first mode that is real.\n",
+          "scale: examples at which noise\nand signal are equal. knee: "
+          "singular value under which isotropic noise drowns a mode.\nsignal: "
+          "modes that are not noise. echo: how much of the first mode is "
+          "real.\n",
           out);
 }
 
@@ -142,8 +131,8 @@ static void print_modes(const struct ge_digest *d, size_t l, bool unicode,
                         FILE *out)
 {
     static const enum ge_field fields[] = {
-        GE_S_REPLICA, GE_S_EST,     GE_ECHO,           GE_ECHO_SE,
-        GE_GAIN,      GE_ECHO_HILL, GE_ECHO_TWO_SIDED, GE_ECHO_EXACT};
+        GE_S_REPLICA, GE_S_EST,  GE_ECHO,       GE_ECHO_SE,
+        GE_GAIN,      GE_MODE_T, GE_ECHO_EXACT, GE_ECHO_MODE};
     static const char *const heads[] = {"s seen", "s true", "echo",    "+-",
                                         "gain",   "hill",   "2-sided", "exact"};
     const size_t modes = d->row.dims.modes;
@@ -168,46 +157,113 @@ static void print_modes(const struct ge_digest *d, size_t l, bool unicode,
     }
 }
 
-/* What a person should not miss, each with its number. */
-static void print_remarks(const struct ge_digest *d, FILE *out)
+/* ---- what a person should not miss, each with its number ---- */
+
+/* Each prints its lines and says how many. */
+static size_t remark_noise(const struct ge_digest *d, FILE *out)
 {
     const struct ge_row *row = &d->row;
-    const double batch = row->values[GE_BATCH_SIZE][0];
-    const double total = batch * row->values[GE_REPLICAS][0];
-    size_t noisy = 0, counted = 0, remarks = 0;
+    const double total =
+        row->values[GE_BATCH_SIZE][0] * row->values[GE_REPLICAS][0];
+    size_t noisy = 0, counted = 0;
 
-    fputs("\nwhat stands out\n", out);
     for (size_t l = 0; l < row->dims.layers; l++) {
         counted += isnan(d->sigma2[l]) ? 0 : 1;
         noisy +=
             d->noise_scale[l] < 0.0 || d->noise_scale[l] > 4.0 * total ? 1 : 0;
     }
-    if (noisy > 0 && ++remarks)
-        fprintf(out,
-                "  %zu of %zu layers are dominated by noise at this batch "
-                "size: noise scale above 4 x %.0f examples\n",
-                noisy, counted, total);
+    if (noisy == 0)
+        return 0;
+    fprintf(out,
+            "  %zu of %zu layers are dominated by noise at this batch size: "
+            "noise scale above 4 x %.0f examples\n",
+            noisy, counted, total);
+    return 1;
+}
+
+static size_t remark_replicas(const struct ge_digest *d, FILE *out)
+{
+    const struct ge_row *row = &d->row;
+    const double present = row->values[GE_REPLICAS][0];
+    size_t remarks = 0;
+
     for (size_t l = 0; l < row->dims.layers; l++) {
         const double used = row->values[GE_LAYER_REPLICAS][l];
 
-        if (used < row->values[GE_REPLICAS][0] && ++remarks)
-            fprintf(out, "  %s: %.0f of %.0f replicas missing or not finite\n",
-                    d->facts->layers[l].name,
-                    row->values[GE_REPLICAS][0] - used,
-                    row->values[GE_REPLICAS][0]);
+        if (used >= present)
+            continue;
+        fprintf(out, "  %s: %.0f of %.0f replicas missing or not finite\n",
+                d->facts->layers[l].name, present - used, present);
+        remarks++;
     }
-    for (size_t i = 0; i < row->dims.layers * row->dims.replicas; i++)
-        if (row->values[GE_REPLICA_NOISE][i] > 2.0 && ++remarks)
-            fprintf(out,
-                    "  %s: replica %zu is %.1f times as noisy as the "
-                    "mean of all\n",
-                    d->facts->layers[i / row->dims.replicas].name,
-                    i % row->dims.replicas, row->values[GE_REPLICA_NOISE][i]);
-    if (row->values[GE_DROPPED][0] > 0.0 && ++remarks)
+    for (size_t i = 0; i < row->dims.layers * row->dims.replicas; i++) {
+        if (!(row->values[GE_REPLICA_NOISE][i] > 2.0))
+            continue;
         fprintf(out,
-                "  %.0f samples were dropped, %llu measured: raise "
-                "sample.every, or sample.echo_every\n",
-                row->values[GE_DROPPED][0], (unsigned long long)d->rows);
+                "  %s: replica %zu is %.1f times as noisy as the mean of "
+                "all\n",
+                d->facts->layers[i / row->dims.replicas].name,
+                i % row->dims.replicas, row->values[GE_REPLICA_NOISE][i]);
+        remarks++;
+    }
+    if (row->values[GE_CORRELATION][0] > 0.5) {
+        fprintf(out,
+                "  replicas %.0f and %.0f see the same data: correlation of "
+                "their noise %.2f\n",
+                row->values[GE_CORRELATION_PAIR][0],
+                row->values[GE_CORRELATION_PAIR][1],
+                row->values[GE_CORRELATION][0]);
+        remarks++;
+    }
+    if (present == 2.0) {
+        fputs("  two replicas only: no standard errors, and signal modes "
+              "assume that noise is alike along rows and columns\n",
+              out);
+        remarks++;
+    }
+    return remarks;
+}
+
+static size_t remark_laws(const struct ge_digest *d, FILE *out)
+{
+    size_t remarks = 0;
+
+    for (size_t l = 0; d->echo.step >= 0 && l < d->row.dims.layers; l++) {
+        const double misfit = d->echo.values[GE_MISFIT_EXACT][l];
+
+        if (!(misfit > 0.2))
+            continue;
+        fprintf(out,
+                "  %s: the isotropic law is off by %.2f; use the measured "
+                "echo\n",
+                d->facts->layers[l].name, misfit);
+        remarks++;
+    }
+    return remarks;
+}
+
+static size_t remark_dropped(const struct ge_digest *d, FILE *out)
+{
+    const double dropped = d->row.values[GE_DROPPED][0];
+
+    if (!(dropped > 0.1 * (double)d->rows))
+        return 0;
+    fprintf(out,
+            "  %.0f samples were dropped, %llu measured: raise sample.every "
+            "or sample.echo_every\n",
+            dropped, (unsigned long long)d->rows);
+    return 1;
+}
+
+static void print_remarks(const struct ge_digest *d, FILE *out)
+{
+    size_t remarks = 0;
+
+    fputs("\nwhat stands out\n", out);
+    remarks += remark_noise(d, out);
+    remarks += remark_replicas(d, out);
+    remarks += remark_laws(d, out);
+    remarks += remark_dropped(d, out);
     if (remarks == 0)
         fputs("  nothing\n", out);
 }

@@ -23,6 +23,7 @@ static const struct {
      "measure a file of gradients: gradecho replay GRADS.h5 --log FILE"},
     {"inspect", ge_cmd_inspect, "show what a log says"},
     {"config", ge_cmd_config, "print or check a configuration"},
+    {"selftest", ge_cmd_selftest, "hold the estimates against planted truth"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

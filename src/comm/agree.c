@@ -7,6 +7,7 @@ enum {
     MINUS_OLDEST, /* its negative: the maximum is the oldest front */
     READY,
     WAITING,
+    CLOSED,
     STOP,
     GRAVEST, /* negative status */
     DROPPED
@@ -21,6 +22,7 @@ void ge_agree_vote(const struct ge_view *view, struct ge_ballot *ballot)
         [MINUS_OLDEST] = ready ? -view->step : INT64_MIN,
         [READY] = ready,
         [WAITING] = view->state == GE_VIEW_WAITING,
+        [CLOSED] = view->closed,
         [STOP] = view->stop,
         [GRAVEST] = view->status < GRADECHO_OK ? -(int64_t)view->status : 0,
         [DROPPED] = (int64_t)view->dropped,
@@ -40,6 +42,9 @@ void ge_agree_decide(const struct ge_ballot *merged, struct ge_verdict *verdict)
         verdict->action = GE_VERDICT_END;
     } else if (!word[READY]) {
         verdict->action = GE_VERDICT_WAIT;
+    } else if (word[CLOSED]) {
+        verdict->action = GE_VERDICT_ADVANCE;
+        verdict->step = word[NEWEST] + 1;
     } else if (-word[MINUS_OLDEST] != word[NEWEST]) {
         verdict->action = GE_VERDICT_ADVANCE;
     } else if (word[WAITING]) {

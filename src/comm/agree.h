@@ -10,6 +10,10 @@
  * every live trainer. Where the fronts differ (a trainer dropped a sample, or
  * started late), all move up to the newest front and vote again. A trainer's
  * front only grows, and moving up frees its slots, so votes always end.
+ *
+ * A trainer that died is not waited for: the others' samples are measured with
+ * fewer replicas. A trainer that closed in order says that the training is
+ * over: what the others still hand over is incomplete and is discarded.
  */
 #ifndef GRADECHO_COMM_AGREE_H
 #define GRADECHO_COMM_AGREE_H
@@ -27,12 +31,13 @@ struct ge_view {
         GE_VIEW_ENDED    /* all trainers here closed or died */
     } state;
     int64_t step;           /* if READY; >= 0 */
+    bool closed;            /* a trainer here ended in order */
     bool stop;              /* somebody asked this monitor to stop */
     gradecho_status status; /* an error that ends the run */
     uint64_t dropped;       /* samples lost so far at the worst trainer here */
 };
 
-enum { GE_BALLOT_SIZE = 7 };
+enum { GE_BALLOT_SIZE = 8 };
 struct ge_ballot {
     int64_t word[GE_BALLOT_SIZE];
 };

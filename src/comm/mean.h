@@ -20,7 +20,7 @@ typedef struct ge_mean ge_mean;
 /* A run of entries that are divided by the same number of replicas. */
 struct ge_mean_span {
     size_t count;
-    double replicas; /* K; a run with K = 0 has mean NaN */
+    double replicas; /* K; with K = 0 the mean is not finite */
 };
 
 /* \param piece  most entries in one call, >= 1

@@ -67,7 +67,7 @@ double ge_fit_q(const struct ge_fit_point *points, size_t count,
      * golden section: the profile need not be convex, but it is smooth. */
     enum { SCAN = 121 };
     const double from = -20.0, step = 0.25, golden = 0.6180339887498949;
-    double q = (double)NAN, least = INFINITY;
+    double q = (double)NAN, least = (double)INFINITY;
     size_t best = 0;
 
     if (count < 2)

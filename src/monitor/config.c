@@ -432,18 +432,39 @@ void ge_config_fini(struct ge_config *config)
     *config = (struct ge_config){0};
 }
 
-/* A double-quoted YAML scalar. */
+/* The character that begins at `c`; its length in bytes in *length. What
+ * libyaml has read is valid UTF-8. */
+static unsigned long character_at(const unsigned char *c, size_t *length)
+{
+    unsigned long code = *c;
+
+    *length = *c < 0x80 ? 1 : *c < 0xE0 ? 2 : *c < 0xF0 ? 3 : 4;
+    if (*length > 1)
+        code &= 0x7FU >> *length;
+    for (size_t i = 1; i < *length; i++)
+        code = code << 6 | (c[i] & 0x3FU);
+    return code;
+}
+
+/* A double-quoted YAML scalar. Controls, line ends and byte order marks are
+ * not themselves between quotes. */
 static void print_text(const char *text, FILE *out)
 {
+    size_t length = 1;
+
     fputc('"', out);
     for (const unsigned char *c = (const unsigned char *)text; *c != '\0';
-         c++) {
-        if (*c == '"' || *c == '\\')
+         c += length) {
+        const unsigned long code = character_at(c, &length);
+
+        if (code == '"' || code == '\\')
             fprintf(out, "\\%c", *c);
-        else if (*c < 0x20 || *c == 0x7F)
-            fprintf(out, "\\x%02X", *c);
+        else if (code < 0x20 || (code >= 0x7F && code < 0xA0) ||
+                 code == 0x2028 || code == 0x2029 || code == 0xFEFF ||
+                 code == 0xFFFE || code == 0xFFFF)
+            fprintf(out, "\\u%04lX", code);
         else
-            fputc(*c, out);
+            fwrite(c, 1, length, out);
     }
     fputc('"', out);
 }

@@ -339,7 +339,7 @@ static void note_troubles(ge_engine *engine, size_t width)
             engine->trouble = GRADECHO_E_NUMERIC;
 }
 
-gradecho_status ge_engine_measure(ge_engine *engine, bool echo,
+gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
                                   struct ge_row *row, gradecho_status *local)
 {
     gradecho_status status = GRADECHO_OK;
@@ -347,7 +347,7 @@ gradecho_status ge_engine_measure(ge_engine *engine, bool echo,
     const size_t width = echo ? engine->width : engine->width_noise;
 
     engine->trouble = GRADECHO_OK;
-    source->ops->describe(source, &engine->facts);
+    source->ops->describe(source, step, &engine->facts);
     for (size_t i = 0; i < engine->replicas_each * engine->width; i++)
         engine->rows[i] = (double)NAN;
     for (size_t j = 0; j < engine->facts.replicas; j++)

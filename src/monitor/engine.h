@@ -40,13 +40,14 @@ struct ge_dimensions ge_engine_dimensions(const ge_engine *engine);
 /* Collective. Measure the sample at the source's front and release it there
  * as soon as its data are not needed any more.
  *
+ * \param step   what the monitors agreed on
  * \param echo   measure echoes too (equal on all ranks)
  * \param row    rank 0: cleared and filled; else ignored
  * \param local  what went wrong at this rank alone, already told: the row is
  *               not to be trusted, and the caller puts it into its next ballot
  * \return GRADECHO_E_MPI, _E_TIMEOUT: no further collective is possible */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_measure(ge_engine *engine,
-                                                      bool echo,
+                                                      int64_t step, bool echo,
                                                       struct ge_row *row,
                                                       gradecho_status *local);
 

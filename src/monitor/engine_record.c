@@ -161,7 +161,7 @@ static void record_leaks(const struct target *t, size_t k,
 /* Distance to the nearest other singular value of the mean. */
 static double gap(const struct ge_modes *modes, size_t k)
 {
-    double least = INFINITY;
+    double least = (double)INFINITY;
 
     if (k > 0)
         least = (double)modes->s[k - 1] - (double)modes->s[k];

@@ -143,19 +143,20 @@ static void draw_progress(const struct session *s, bool last)
             (unsigned long long)all, last ? "\n" : "");
 }
 
-static gradecho_status measure(struct session *s, uint64_t dropped)
+static gradecho_status measure(struct session *s,
+                               const struct ge_verdict *verdict)
 {
     gradecho_status status = GRADECHO_OK;
     const double start = now();
     const uint64_t every = (uint64_t)s->run->config->sample_echo_every;
 
-    GE_TRY(ge_engine_measure(s->engine, s->samples % every == 0, &s->row,
-                             &s->trouble));
+    GE_TRY(ge_engine_measure(s->engine, verdict->step, s->samples % every == 0,
+                             &s->row, &s->trouble));
     s->samples++;
     if (s->trouble < GRADECHO_OK)
         return GRADECHO_OK; /* the next vote ends the run */
     if (s->root) {
-        s->row.values[GE_DROPPED][0] = (double)dropped;
+        s->row.values[GE_DROPPED][0] = (double)verdict->dropped;
         s->row.values[GE_DURATION][0] = now() - start;
         append(s);
         draw_progress(s, false);
@@ -182,7 +183,7 @@ static gradecho_status loop(struct session *s)
         s->dropped = verdict.dropped;
         switch (verdict.action) {
         case GE_VERDICT_MEASURE:
-            GE_TRY(measure(s, verdict.dropped));
+            GE_TRY(measure(s, &verdict));
             break;
         case GE_VERDICT_ADVANCE:
             ops->advance(s->source, verdict.step);

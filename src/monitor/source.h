@@ -48,8 +48,9 @@ struct ge_source_ops {
                  struct ge_view *view);
     /* Discard samples older than `step`. */
     void (*advance)(struct ge_source *source, int64_t step);
-    /* Of the sample at the front, after a look that was READY. */
-    void (*describe)(const struct ge_source *source,
+    /* Of the sample at the front. `step` is what the monitors agreed on: this
+     * one may have no part in the sample. */
+    void (*describe)(const struct ge_source *source, int64_t step,
                      struct ge_sample_facts *facts);
     /* Number of local replica j in the whole sample, < facts.replicas_max. */
     size_t (*number)(const struct ge_source *source, size_t j);

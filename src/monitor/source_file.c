@@ -45,14 +45,14 @@ static void advance(struct ge_source *source, int64_t step)
     self(source)->next = (uint64_t)step;
 }
 
-static void describe(const struct ge_source *source,
+static void describe(const struct ge_source *source, int64_t step,
                      struct ge_sample_facts *facts)
 {
     const struct file_source *s = const_self(source);
     const bool known = !isnan(s->batch_size);
 
     *facts = (struct ge_sample_facts){
-        .step = ge_gradients_step(s->file, s->next),
+        .step = ge_gradients_step(s->file, (uint64_t)step),
         .replicas = s->count,
         .batch_size = known ? s->batch_size : 0.0,
         .batch_sizes = known ? 1.0 : 0.0,

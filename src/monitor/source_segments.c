@@ -30,6 +30,7 @@ struct segment_source {
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
     bool stop_on_loss, stop;
+    bool closed; /* one of the trainers ended in order */
 };
 
 static struct segment_source *self(struct ge_source *source)
@@ -46,8 +47,10 @@ static const struct segment_source *const_self(const struct ge_source *source)
 static void retire(struct segment_source *s, struct trainer *t, const char *why)
 {
     t->live = false;
-    if (why == NULL)
+    if (why == NULL) {
+        s->closed = true;
         return;
+    }
     ge_warn("trainer %u %s; %s", t->rank, why,
             s->stop_on_loss ? "ending (on_rank_loss: stop)"
                             : "going on without it (on_rank_loss: continue)");
@@ -140,9 +143,9 @@ static void look(struct ge_source *source, double patience,
                           : GE_VIEW_ENDED;
     view->step = newest;
     view->stop = view->stop || s->stop;
+    view->closed = s->closed;
     view->dropped = dropped(s);
-    if (view->state == GE_VIEW_READY)
-        list_replicas(s);
+    list_replicas(s);
 }
 
 static void advance(struct ge_source *source, int64_t step)
@@ -158,18 +161,17 @@ static void add_known(double value, double *sum, double *count)
     }
 }
 
-static void describe(const struct ge_source *source,
+static void describe(const struct ge_source *source, int64_t step,
                      struct ge_sample_facts *facts)
 {
     const struct segment_source *s = const_self(source);
 
-    *facts = (struct ge_sample_facts){.replicas = s->present, .step = -1};
+    *facts = (struct ge_sample_facts){.replicas = s->present, .step = step};
     for (size_t i = 0; i < s->trainers; i++) {
         const struct ge_handed_sample *sample = &s->trainer[i].sample;
 
         if (!s->trainer[i].live)
             continue;
-        facts->step = sample->step;
         add_known(sample->loss, &facts->loss, &facts->losses);
         if (sample->batch_size > 0.0)
             add_known(sample->batch_size, &facts->batch_size,

@@ -15,7 +15,6 @@
  * for each byte on standard input, and closes at the end of that.
  */
 #include <inttypes.h>
-#include <math.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -100,7 +100,9 @@ def test_the_gradients_are_what_they_are_meant_to_be() -> None:
     echo = expected["echo"]
     assert echo[0] > 0.9
     assert 0.5 < echo[2] < echo[1] < echo[0]
-    assert echo_slack(expected)[:3].max() < 1e-3  # comparing means something
+    # Comparing with the reference means something.
+    assert echo_slack(expected)[:3].max() < 1e-3
+    assert expected["margin"][:3].min() > 0.1
 
 
 # ---- a good run, watched from outside ----
@@ -229,47 +231,59 @@ def test_steps_that_one_rank_lacks_are_left_out(
 # ---- losses ----
 
 
-@pytest.mark.parametrize("monitors", [1, 4])
-def test_a_killed_trainer_is_done_without(training: Training, monitors: int) -> None:
+def kill(training: Training, rank: int) -> tuple[int, ...]:
+    """SIGKILL to one of four trainers; the ranks that are left."""
+    training.trainers[rank].signal(signal.SIGKILL)
+    training.trainers[rank].process.wait()
+    return tuple(r for r in FOUR if r != rank)
+
+
+@pytest.mark.parametrize("killed", [0, 2])
+@pytest.mark.parametrize("monitors", [1, 2, 4])
+def test_a_killed_trainer_is_done_without(
+    training: Training, monitors: int, killed: int
+) -> None:
     training.train(4, steps=8, paced=1)
     monitor = training.monitor(monitors, *EVERY)
     training.step(3)
     with training.follow() as file:
         wait_rows(file, 3)
-        training.trainers[2].signal(signal.SIGKILL)
-        training.trainers[2].process.wait()
+        left = kill(training, killed)
         training.step(5)
         log = wait_rows(file, 8)
-        assert monitor.running() or monitor.process.returncode == 0
+    assert log["step"].tolist() == list(range(8))
     assert log["replicas"].tolist() == [4] * 3 + [3] * 5
     assert training.finish_trainers() == [8] * 3
     assert monitor.finish() == 0, monitor.stderr
-    assert sum("trainer 2 died" in line for line in told(monitor.stderr)) == 1
+    assert errors(monitor.stderr) == []
+    died = [x for x in told(monitor.stderr) if f"trainer {killed} died" in x]
+    assert len(died) == 1
     log = read_log(training.log)
     assert log.attributes["clean_close"] == 1
     assert len(log["step"]) == 8
     same_rows(log, range(3))
-    same_rows(log, range(3, 8), ranks=(0, 1, 3), first=3)
+    same_rows(log, range(3, 8), ranks=left, first=3)
     # The health of a replica stays in that replica's column.
     ratio = log.of("bias", "replica_noise")[4]
-    assert np.isfinite(ratio).tolist() == [True, True, False, True]
+    assert np.flatnonzero(np.isfinite(ratio)).tolist() == list(left)
 
 
+@pytest.mark.parametrize("killed", [0, 2])
 @pytest.mark.parametrize("monitors", [1, 4])
 def test_a_killed_trainer_ends_the_run_if_that_is_wanted(
-    training: Training, monitors: int
+    training: Training, monitors: int, killed: int
 ) -> None:
+    """At once, though the others hand nothing over: as a rule they hang in a
+    collective that the dead one has left."""
     training.train(4, steps=8, paced=1)
-    monitor = training.monitor(
-        monitors, *EVERY, "--set", "on_rank_loss=stop"
-    )
+    monitor = training.monitor(monitors, *EVERY, "--set", "on_rank_loss=stop")
     training.step(3)
     with training.follow() as file:
         wait_rows(file, 3)
-    training.trainers[2].signal(signal.SIGKILL)
-    training.trainers[2].process.wait()
+    kill(training, killed)
     assert monitor.finish() == 0, monitor.stderr
-    assert any("trainer 2 died" in line for line in told(monitor.stderr))
+    assert errors(monitor.stderr) == []
+    assert any(f"trainer {killed} died" in x for x in told(monitor.stderr))
     log = read_log(training.log)
     assert log.attributes["clean_close"] == 1
     assert len(log["step"]) == 3
@@ -278,22 +292,25 @@ def test_a_killed_trainer_ends_the_run_if_that_is_wanted(
     assert training.finish_trainers() == [3] * 3
 
 
-def test_a_trainer_that_ends_early_takes_nothing_along(training: Training) -> None:
-    """All that ended in order are done without, as well."""
-    each: list[dict[str, Any]] = [{"steps": 6} for _ in FOUR]
-    each[1] = {"steps": 3}
+@pytest.mark.parametrize("early", [0, 1])
+@pytest.mark.parametrize("monitors", [1, 4])
+def test_a_trainer_that_closes_ends_the_training(
+    training: Training, monitors: int, early: int
+) -> None:
+    """What it handed over still counts; what the others do after it is not
+    measured, with or without its last gradient in its place."""
+    each: list[dict[str, Any]] = [{"steps": 9} for _ in FOUR]
+    each[early] = {"steps": 3}
     training.train(4, each, paced=1)
-    monitor = training.monitor(4, *EVERY)
+    monitor = training.monitor(monitors, *EVERY)
     training.step(3)
-    with training.follow() as file:
-        wait_rows(file, 3)
-        assert training.trainers[1].finish() == 0
-        training.step(3)
-        wait_rows(file, 6)
-    assert training.finish_trainers() == [6, 3, 6, 6]
+    assert training.trainers[early].finish() == 0
+    training.step(6)  # more than the slots hold: the monitors must go on taking
+    assert training.finish_trainers() == [3 if r == early else 9 for r in FOUR]
     log = ends_well(training, monitor)
+    assert len(log["step"]) == 3
     same_rows(log, range(3))
-    same_rows(log, range(3, 6), ranks=(0, 2, 3), first=3)
+    assert not any("died" in x for x in told(monitor.stderr))
 
 
 @pytest.mark.parametrize("monitors", [1, 4])

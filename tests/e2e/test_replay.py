@@ -335,13 +335,12 @@ def test_two_replicas_have_values_without_errors(tmp_path: Path, ranks: int) -> 
 # ---- gradients that are not well ----
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "ranks, bad", [(1, np.nan), (2, np.nan), (4, np.nan), (2, np.inf), (2, -np.inf)]
+)
 def test_a_replica_that_is_not_finite_is_left_out(
     tmp_path: Path, ranks: int, bad: float
 ) -> None:
-    if ranks != 2 and not np.isnan(bad):
-        pytest.skip("one number of monitors is enough for infinities")
     rng = np.random.default_rng(5)
     layers = {
         name: single(noisy(rng, shape, 2, 4))

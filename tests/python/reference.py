@@ -6,6 +6,9 @@ say of the same gradients must agree.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,17 +26,46 @@ def noise(replicas: Array, batch_size: float = np.nan) -> dict[str, float]:
     ] if k > 2 else [np.nan]
     trace = sigma2 * rows * cols
     sqnorm = (mean**2).sum() - trace / k
+    without = [
+        unbiased(np.delete(replicas, a, axis=0)) for a in range(k)
+    ] if k > 2 else [(np.nan, np.nan)]
     edge = np.sqrt(sigma2) * (np.sqrt(rows) + np.sqrt(cols))
     return {
         "sigma2": sigma2,
         "sigma2_se": jackknife(np.array(left_out)),
         "grad_sqnorm": sqnorm,
+        "grad_sqnorm_se": jackknife(np.array([g for _, g in without])),
         "noise_trace": trace,
         "noise_scale": batch_size * trace / sqnorm,
+        "noise_scale_se": jackknife(
+            np.array([batch_size * n / g for n, g in without])
+        ),
         "edge": edge,
         "tau2_edge": edge**2,
         "tau2_asym": sigma2 * (rows + cols) / 2,
     }
+
+
+def unbiased(replicas: Array) -> tuple[float, float]:
+    """Trace of one replica's noise, squared norm of the true gradient; from
+    products of different replicas, which share no noise."""
+    k = len(replicas)
+    products = np.einsum("aij,bij->ab", replicas, replicas)
+    square = float((products.sum() - np.trace(products)) / (k * (k - 1)))
+    return float(np.trace(products) / k) - square, square
+
+
+def smooth(values: Array, half_life: float) -> Array:
+    """Average of all values so far, weights halved with every half-life; NaN
+    values have no weight."""
+    out = np.full(len(values), np.nan)
+    for i in range(len(values)):
+        seen = values[: i + 1]
+        known = np.flatnonzero(~np.isnan(seen))
+        if len(known):
+            weight = 0.5 ** (-np.arange(len(known), dtype=float) / half_life)
+            out[i] = (weight * seen[known]).sum() / weight.sum()
+    return out
 
 
 def jackknife(left_out: Array) -> float:
@@ -42,20 +74,41 @@ def jackknife(left_out: Array) -> float:
     return float(np.sqrt((k - 1) / k * ((left_out - left_out.mean()) ** 2).sum()))
 
 
+def assign(overlap: Array) -> tuple[NDArray[np.int_], Array]:
+    """Columns one-to-one to rows, the largest |overlap| first; and the margin
+    by which each row was given its column, or that of a row before it if that
+    was smaller: below the precision of the overlaps all is left to chance."""
+    free = np.abs(overlap)
+    order = np.empty(len(free), dtype=int)
+    margin = np.empty(len(free))
+    least = np.inf
+    for _ in range(len(order)):
+        ref, found = np.unravel_index(np.nanargmax(free), free.shape)
+        best = free[ref, found]
+        rivals = np.concatenate([free[ref, :], free[:, found]])
+        rivals = np.sort(rivals[~np.isnan(rivals)])[:-2]  # without itself, twice
+        least = min(least, best - (rivals[-1] if len(rivals) else 0.0))
+        order[ref], margin[ref] = found, least
+        free[ref, :] = np.nan
+        free[:, found] = np.nan
+    return order, margin
+
+
 def match(
     u: Array, s: Array, v: Array, u_ref: Array, v_ref: Array
 ) -> tuple[Array, Array, Array]:
     """Columns of u, v one-to-one in the order of the reference's columns."""
     overlap = (u_ref.T @ u) * (v_ref.T @ v)
-    free = overlap.copy()
-    order = np.empty(u_ref.shape[1], dtype=int)
-    for _ in range(len(order)):
-        ref, found = np.unravel_index(np.nanargmax(np.abs(free)), free.shape)
-        order[ref] = found
-        free[ref, :] = np.nan
-        free[:, found] = np.nan
+    order, _ = assign(overlap)
     sign = np.sign(overlap[np.arange(len(order)), order])
     return u[:, order] * sign, s[order], v[:, order]
+
+
+def match_margin(
+    u: Array, _: Array, v: Array, u_ref: Array, v_ref: Array
+) -> Array:
+    """Margin of each decision that match() takes."""
+    return assign((u_ref.T @ u) * (v_ref.T @ v))[1]
 
 
 def modes(a: Array, count: int) -> tuple[Array, Array, Array]:
@@ -80,11 +133,14 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
     mean = replicas.mean(axis=0)
     u_ref, s_ref, v_ref = modes(mean, count)
     z, a, b, s = (np.empty((k, count)) for _ in range(4))
-    gap = np.full(count, np.inf)
+    gap, margin = np.full(count, np.inf), np.full(count, np.inf)
     for i in range(k):
         others = (k * mean - replicas[i]) / (k - 1)
-        u, s[i], v = match(*modes(replicas[i], found), u_ref, v_ref)
-        u_loo, s_loo, v_loo = match(*modes(others, found), u_ref, v_ref)
+        own, held = modes(replicas[i], found), modes(others, found)
+        u, s[i], v = match(*own, u_ref, v_ref)
+        u_loo, s_loo, v_loo = match(*held, u_ref, v_ref)
+        margin = np.minimum(margin, match_margin(*own, u_ref, v_ref))
+        margin = np.minimum(margin, match_margin(*held, u_ref, v_ref))
         gap = np.minimum(gap, gaps(replicas[i], s[i]))
         gap = np.minimum(gap, gaps(others, s_loo))
         z[i] = (u * u_loo).sum(axis=0) * (v * v_loo).sum(axis=0)
@@ -116,6 +172,7 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
         "b": b.mean(axis=0),
         "z": z.mean(axis=0),
         "gap": gap,
+        "margin": margin,
         "echo_se": np.array(
             [jackknife(np.array([x[0][m] for x in left_out])) for m in range(count)]
         ) if k > 2 else np.full(count, np.nan),
@@ -166,3 +223,219 @@ def planted(
     u, _ = np.linalg.qr(rng.standard_normal((rows, len(values))))
     v, _ = np.linalg.qr(rng.standard_normal((cols, len(values))))
     return (u * values) @ v.T, u, v
+
+
+# ---- the evidence on single modes, replica by replica ----
+
+
+@dataclass
+class Evidence:
+    """What K replicas say of the modes of their mean; [replica, mode]."""
+
+    rows: int
+    cols: int
+    sigma2: float
+    s_mean: Array  # [mode]
+    gap: Array  # [mode] to the nearest other singular value of the mean
+    u: list[Array]  # the replicas' modes, vectors in columns
+    v: list[Array]
+    s: Array
+    z: Array
+    a: Array
+    b: Array
+    tau2_left: Array  # [mode]
+    tau2_right: Array
+    cross: Array  # [replica, replica, mode] u_a' G_b v_a; NaN: not partners
+
+    def ratios(self, keep: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+        """Echo, s_est and gain from these replicas only."""
+        z, a, b, s = (x[keep].mean(axis=0) for x in (self.z, self.a, self.b, self.s))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            good = (z > 0) & (a > 0) & (b > 0)
+            echo = np.where(good, np.minimum(np.sqrt(np.abs(a * z / b)), 1), 0)
+            s_est = np.where(good, np.sqrt(np.abs(a * b / z)), np.nan)
+        return echo, s_est, a / s
+
+    @property
+    def replicas(self) -> int:
+        return len(self.z)
+
+    def left_out(self) -> list[tuple[Array, Array, Array]]:
+        return [self.ratios(np.arange(self.replicas) != i)
+                for i in range(self.replicas)]
+
+
+def evidence(
+    replicas: Array,
+    max_modes: int = 16,
+    oversample: int = 8,
+    partners: int = 8,
+    places: Sequence[int] | None = None,
+    present: int | None = None,
+) -> Evidence:
+    """The replicas stand in a circle of `present`, these at `places`; the modes
+    of each are tried on the next `partners` gradients of the circle."""
+    k, rows, cols = replicas.shape
+    at = list(range(k)) if places is None else list(places)
+    circle = k if present is None else present
+    least = min(rows, cols)
+    count, found = min(max_modes, least), min(max_modes + oversample, least)
+    mean = replicas.mean(axis=0)
+    u_ref, s_ref, v_ref = modes(mean, count)
+    s, z, a, b = (np.empty((k, count)) for _ in range(4))
+    us, vs = [], []
+    left, right = np.zeros(count), np.zeros(count)
+    cross = np.full((k, k, count), np.nan)
+    for i in range(k):
+        others = np.delete(replicas, i, axis=0).mean(axis=0)
+        u, s[i], v = match(*modes(replicas[i], found), u_ref, v_ref)
+        u_loo, _, v_loo = match(*modes(others, found), u_ref, v_ref)
+        us.append(u)
+        vs.append(v)
+        z[i] = (u * u_loo).sum(axis=0) * (v * v_loo).sum(axis=0)
+        a[i] = np.diag(u.T @ others @ v)
+        b[i] = np.diag(u_loo.T @ replicas[i] @ v_loo)
+        rest = replicas[i] - mean
+        for m in range(count):
+            un, vn = u_ref[:, m], v_ref[:, m]
+            out_u = np.eye(rows) - np.outer(un, un)
+            out_v = np.eye(cols) - np.outer(vn, vn)
+            left[m] += ((out_u @ rest @ vn) ** 2).sum() / (k - 1)
+            right[m] += ((out_v @ rest.T @ un) ** 2).sum() / (k - 1)
+        for j in range(k):
+            if 0 < (at[j] - at[i]) % circle <= partners:
+                cross[i, j] = np.diag(u.T @ replicas[j] @ v)
+    return Evidence(rows, cols, noise(replicas)["sigma2"], s_ref,
+                    gaps(mean, s_ref), us, vs, s, z, a, b, left, right, cross)
+
+
+def mode_t(of: Evidence) -> Array:
+    """Significance statistic of every mode, three replicas or more."""
+    count = (~np.isnan(of.cross)).sum(axis=1)
+    mean = np.nanmean(of.cross, axis=1)
+    variance = np.nanvar(of.cross, axis=1, ddof=1)
+    t: Array = mean.sum(axis=0) / np.sqrt((variance / count).sum(axis=0))
+    return t
+
+
+def student_quantile(tail: float, dof: float) -> float:
+    """Of Student's t, by the trapezoidal rule on t = sinh(x) and bisection."""
+    x = np.linspace(0, 25, 200001)
+    density = (1 + np.sinh(x) ** 2 / dof) ** (-(dof + 1) / 2) * np.cosh(x)
+    steps = (density[1:] + density[:-1]) / 2
+    beyond = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
+    beyond /= 2 * beyond[0]
+    return float(np.sinh(np.interp(-tail, -beyond, x)))
+
+
+def threshold(replicas: int, count: int) -> float:
+    """What mode_t must exceed, three replicas or more."""
+    tail = 0.05 / count
+    return max(5.0, 1.37 * student_quantile(tail, replicas * (replicas - 2)))
+
+
+def reverb(of: Evidence) -> Array:
+    """The cross-check echo of every mode."""
+    k, count = of.z.shape
+    z = np.array([
+        [(of.u[a] * of.u[b]).sum(axis=0) * (of.v[a] * of.v[b]).sum(axis=0)
+         for b in range(k)] for a in range(k)
+    ])
+    if k == 2:
+        two: Array = np.sqrt(np.clip(z[0, 1], 0, 1))
+        return two
+    out = np.zeros(count)
+    for m in range(count):
+        pairs = z[:, :, m] - np.diag(np.diag(z[:, :, m]))
+        for p in range(k):
+            keep = np.arange(k) != p
+            rest = pairs[np.ix_(keep, keep)]
+            square = pairs[p, keep] @ rest @ pairs[p, keep] / (rest**2).sum()
+            out[m] += np.sqrt(np.clip(square, 0, 1)) / k
+    return out
+
+
+def mode_laws(of: Evidence, s_est: Array) -> dict[str, Array]:
+    """Laws that go by s_est: the mode-resolved ones as theory 4 has them, and
+    the asymptotic hill law."""
+    s2, left, right = s_est**2, of.tau2_left, of.tau2_right
+    closed = np.maximum(s2**2 - left * right, 0) / (
+        s2 * np.sqrt((s2 + left) * (s2 + right))
+    )
+    return {
+        "tau2_left_mode": left,
+        "tau2_right_mode": right,
+        "anisotropy_left": left / (of.rows * of.sigma2),
+        "anisotropy_right": right / (of.cols * of.sigma2),
+        "echo_mode": closed,
+        "echo_mode_first": 1 / np.sqrt((1 + left / s2) * (1 + right / s2)),
+        "echo_hill_asym": 1 / (1 + of.sigma2 * (of.rows + of.cols) / 2 / s2),
+    }
+
+
+def fit_tau2(s: Array, echo_: Array, se: Array | None = None) -> float:
+    """Knee by weighted least squares, found by brute force: 1/echo - 1 on
+    tau2/s^2. Without errors, all weights equal."""
+    if len(s) < 2:
+        return np.nan
+    weight = np.ones_like(s) if se is None else echo_**4 / se**2
+
+    def left(tau2: Array) -> Array:
+        rest = 1 / echo_ - 1 - tau2[:, None] / s**2
+        total: Array = (weight * rest**2).sum(axis=1)
+        return total
+
+    low, high = 0.0, float(2 * ((1 / echo_ - 1) * s**2).max())
+    for _ in range(60):
+        grid = np.linspace(low, high, 41)
+        best = int(left(grid).argmin())
+        low, high = grid[max(best - 1, 0)], grid[min(best + 1, 40)]
+    return float(low + high) / 2
+
+
+def fit_q(s: Array, echo_: Array, se: Array | None = None) -> float:
+    """Exponent by brute force over log tau2 and q: a grid that is refined."""
+    if len(s) < 2:
+        return np.nan
+    weight = np.ones_like(s) if se is None else echo_**2 / se**2
+    unit = np.log((s**2).mean())
+    log_tau2, q = np.linspace(-12, 12, 241), np.geomspace(0.02, 50, 241)
+    for _ in range(40):
+        curve = np.log1p(np.exp(log_tau2[:, None] + unit) / s**2)  # [tau2, mode]
+        rest = np.log(echo_) + q[:, None, None] * curve  # [q, tau2, mode]
+        total = (weight * rest**2).sum(axis=2)
+        i, j = np.unravel_index(total.argmin(), total.shape)
+        # The valley is long and bent: narrow slowly.
+        wide = (log_tau2[-1] - log_tau2[0]) * 0.35
+        high = (np.log(q[-1]) - np.log(q[0])) * 0.35
+        log_tau2 = log_tau2[j] + np.linspace(-wide, wide, 61)
+        q = q[i] * np.exp(np.linspace(-high, high, 61))
+    return float(q[30])
+
+
+def fits(of: Evidence, signal: NDArray[np.bool_]) -> dict[str, float]:
+    """Knee and exponent over the signal modes, with jackknife errors; the
+    weights stay those of all replicas."""
+    echoes, s_est, _ = of.ratios(np.ones(of.replicas, dtype=bool))
+    without = of.left_out()
+    se = np.array([jackknife(np.array([x[0][m] for x in without]))
+                   for m in range(len(echoes))])[signal]
+    out = {}
+    for name, fit in (("tau2_fit", fit_tau2), ("q_fit", fit_q)):
+        out[name] = fit(s_est[signal], echoes[signal], se)
+        out[f"{name}_se"] = jackknife(
+            np.array([fit(x[1][signal], x[0][signal], se) for x in without])
+        )
+    return out
+
+
+def correlations(layers: Sequence[Array]) -> Array:
+    """Of the replicas' residuals [replica, replica], all layers alike: each in
+    units of its mean gradient's norm."""
+    flat = []
+    for replicas in layers:
+        mean = replicas.mean(axis=0)
+        rest = (replicas - mean).reshape(len(replicas), -1)
+        flat.append(rest / np.linalg.norm(mean))
+    matrix: Array = np.corrcoef(np.concatenate(flat, axis=1))
+    return matrix

@@ -198,7 +198,7 @@ static unsigned visible(const struct queue *queue, int round, bool *closed)
     return set;
 }
 
-static struct ge_view look(const struct queue *queue, int round)
+static struct ge_view look(const struct queue *queue, int round, bool orderly)
 {
     struct ge_view view = WAITING;
     bool closed = false;
@@ -211,14 +211,16 @@ static struct ge_view look(const struct queue *queue, int round)
             return view;
         }
     }
-    if (closed)
+    if (closed) {
         view.state = GE_VIEW_ENDED;
+        view.closed = orderly;
+    }
     return view;
 }
 
-/* A step must be measured if every monitor either has it, or has ended before
- * it and hands over nothing later. */
-static unsigned due(const struct queue *queues)
+/* A step must be measured if every monitor either has it, or has died before
+ * it; no monitor may end in order before it. */
+static unsigned due(const struct queue *queues, bool orderly)
 {
     unsigned set = 0;
 
@@ -226,9 +228,10 @@ static unsigned due(const struct queue *queues)
         bool owned = false, missed = false;
 
         for (size_t m = 0; m < MONITORS; m++) {
+            const bool ended = !orderly && queues[m].steps >> step == 0;
+
             owned = owned || holds(queues[m].steps, step);
-            missed = missed || (!holds(queues[m].steps, step) &&
-                                queues[m].steps >> step != 0);
+            missed = missed || (!holds(queues[m].steps, step) && !ended);
         }
         if (owned && !missed)
             set |= 1U << step;
@@ -272,7 +275,7 @@ static bool any(const struct ge_view *views, int state)
 }
 
 /* Run to the end; the set of measured steps. */
-static unsigned run(struct queue *queues)
+static unsigned run(struct queue *queues, bool orderly)
 {
     unsigned measured = 0;
 
@@ -280,7 +283,7 @@ static unsigned run(struct queue *queues)
         struct ge_view views[MONITORS];
 
         for (size_t m = 0; m < MONITORS; m++)
-            views[m] = look(&queues[m], round);
+            views[m] = look(&queues[m], round, orderly);
         const struct ge_verdict verdict = decide(views, MONITORS);
 
         switch (verdict.action) {
@@ -307,13 +310,13 @@ static unsigned run(struct queue *queues)
     return 0;
 }
 
-static void three_monitors_measure_all_that_they_share(void **state)
+/* Every choice of steps and starts. */
+static void run_all(bool orderly)
 {
     static const int starts[] = {0, 1, 4};
     const size_t pace = COUNT_OF(starts);
     size_t runs = 0;
 
-    (void)state;
     for (unsigned sets = 0; sets < SETS * SETS * SETS; sets++) {
         for (size_t late = 0; late < pace * pace * pace; late++) {
             struct queue queues[MONITORS] = {
@@ -321,12 +324,24 @@ static void three_monitors_measure_all_that_they_share(void **state)
                 {sets / SETS % SETS, starts[late / pace % pace], 0},
                 {sets / SETS / SETS, starts[late / pace / pace], 0}};
 
-            assert_int_equal(run(queues), due(queues));
+            assert_int_equal(run(queues, orderly), due(queues, orderly));
             runs++;
         }
     }
     print_message("%zu runs\n", runs);
     assert_int_equal(runs, 4096 * 27);
+}
+
+static void when_trainers_die_the_others_are_measured(void **state)
+{
+    (void)state;
+    run_all(false);
+}
+
+static void when_a_trainer_closes_only_what_all_share_is_measured(void **state)
+{
+    (void)state;
+    run_all(true);
 }
 
 int main(void)
@@ -335,7 +350,8 @@ int main(void)
         cmocka_unit_test(every_vote_has_its_verdict),
         cmocka_unit_test(one_monitor_agrees_with_itself),
         cmocka_unit_test(the_worst_loss_is_known_to_all),
-        cmocka_unit_test(three_monitors_measure_all_that_they_share),
+        cmocka_unit_test(when_trainers_die_the_others_are_measured),
+        cmocka_unit_test(when_a_trainer_closes_only_what_all_share_is_measured),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

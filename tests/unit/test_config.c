@@ -299,10 +299,12 @@ static void every_mistake_in_a_file_is_told_in_one_line(void **state)
 static void a_wrong_value_leaves_the_old_one(void **state)
 {
     static const char *const texts[] = {
-        "session: [a]\n", "sample: {every: 0}\n",
-        "layers: {include: [a, ['']]}"
-        "\n",
-        "svd: {placement: leaf}\n", "svd: {tolerance: 1}\n"};
+        "session: [a]\n",
+        "sample: {every: 0}\n",
+        "layers: {include: [a, ['']]}\n",
+        "svd: {placement: leaf}\n",
+        "svd: {tolerance: 1}\n",
+    };
     const int before = ge_message_capture(1);
 
     (void)state;

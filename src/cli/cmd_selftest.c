@@ -1,0 +1,155 @@
+/*
+ * gradecho selftest: gradients whose truth is known, through the engine of
+ * `monitor`, against stated bounds.
+ */
+#include <argp.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "selftest.h"
+#include "try.h"
+
+enum { KEY_QUICK = 0x100, KEY_THOROUGH, KEY_SEED };
+
+struct arguments {
+    enum ge_selftest_effort effort;
+    uint64_t seed;
+};
+
+static const struct argp_option options[] = {
+    {"quick", KEY_QUICK, NULL, 0, "a part of it, in seconds", 0},
+    {"thorough", KEY_THOROUGH, NULL, 0, "more samples and replicas", 0},
+    {"seed", KEY_SEED, "N", 0, "seed of everything that is drawn (default 1)",
+     0},
+    {0},
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    char *end = NULL;
+
+    switch (key) {
+    case KEY_QUICK:
+        a->effort = GE_SELFTEST_QUICK;
+        return 0;
+    case KEY_THOROUGH:
+        a->effort = GE_SELFTEST_THOROUGH;
+        return 0;
+    case KEY_SEED:
+        errno = 0;
+        a->seed = strtoull(value, &end, 10);
+        if (errno != 0 || end == value || *end != '\0' || value[0] == '-')
+            argp_error(state, "--seed must be a whole number, not %s", value);
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument %s", value);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+struct drawing {
+    bool wanted;
+    size_t number, cases, samples;
+};
+
+static void draw_progress(void *context, size_t samples_done)
+{
+    const struct drawing *d = context;
+
+    if (d->wanted)
+        fprintf(stderr, "\rcase %zu of %zu, sample %zu of %zu ", d->number + 1,
+                d->cases, samples_done, d->samples);
+}
+
+/* A line of the table takes the place of the progress. */
+static void erase_progress(const struct drawing *d)
+{
+    if (d->wanted)
+        fputs("\r\033[K", stderr);
+}
+
+static gradecho_status run_plan(ge_comm *comm, const struct arguments *a,
+                                struct ge_selftest_tally *tally)
+{
+    gradecho_status status = GRADECHO_OK;
+    const bool root = ge_comm_rank(comm) == 0;
+    struct drawing drawing = {.wanted = isatty(STDERR_FILENO) == 1};
+    struct ge_selftest_case c;
+
+    while (ge_selftest_plan(drawing.cases, a->effort, a->seed, &c))
+        drawing.cases++;
+    if (root) {
+        printf("seed %llu\n", (unsigned long long)a->seed);
+        ge_selftest_print_title();
+    }
+    for (size_t i = 0; ge_selftest_plan(i, a->effort, a->seed, &c); i++) {
+        struct ge_selftest_result result = {0};
+
+        drawing.number = i;
+        drawing.samples = c.samples;
+        GE_TRY(ge_selftest_measure(comm, &c, draw_progress, &drawing, &result));
+        if (root) {
+            erase_progress(&drawing);
+            ge_selftest_judge(&c, &result, tally);
+        }
+        ge_selftest_result_fini(&result);
+    }
+    if (root)
+        printf("%zu checks, %zu outside their bounds\n", tally->checks,
+               tally->outside);
+fail:
+    return status;
+}
+
+/* All ranks leave with the verdict of rank 0, which alone has the rows. */
+static gradecho_status selftest(ge_comm *comm, const struct arguments *a,
+                                bool *passed)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct ge_selftest_tally tally = {0};
+    int64_t outside = 0;
+
+    GE_TRY(run_plan(comm, a, &tally));
+    outside = (int64_t)tally.outside;
+    GE_TRY(ge_comm_max(comm, &outside, 1));
+    *passed = outside == 0;
+    if (ge_comm_rank(comm) == 0 && fflush(stdout) != 0) {
+        ge_error("cannot write to standard output");
+        status = GRADECHO_E_SYS;
+    }
+fail:
+    return status;
+}
+
+int ge_cmd_selftest(int argc, char **argv)
+{
+    const struct argp argp = {
+        .options = options,
+        .parser = parse_option,
+        .doc = "Measure planted gradients, whose truth is known, with the "
+               "engine of `monitor`, and hold the errors against their bounds."
+               "\vExit code 0 if all hold, 1 if not. Also under mpirun, with "
+               "the replicas spread over the ranks: the numbers are the same."};
+    struct arguments a = {.effort = GE_SELFTEST_NORMAL, .seed = 1};
+    gradecho_status status = GRADECHO_OK;
+    ge_comm *comm = NULL;
+    bool passed = false;
+
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    status = ge_comm_init(&argc, &argv, &comm);
+    if (status < GRADECHO_OK)
+        return ge_status_exit_code(status);
+    ge_message_init(GE_WARN, ge_comm_size(comm) > 1 ? ge_comm_rank(comm) : -1);
+    status = selftest(comm, &a, &passed);
+    if (status == GRADECHO_E_MPI || status == GRADECHO_E_TIMEOUT)
+        ge_comm_abort(comm, ge_status_exit_code(status));
+    ge_comm_finalize(&comm);
+    if (status < GRADECHO_OK)
+        return ge_status_exit_code(status);
+    return passed ? GE_EXIT_OK : GE_EXIT_FAILURE;
+}

@@ -1,0 +1,335 @@
+/*
+ * One case of the selftest: the truth from every replica's own decomposition
+ * against the planted modes, the estimates from the engine's row.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "engine.h"
+#include "laws.h"
+#include "memory.h"
+#include "selftest.h"
+#include "significance.h"
+#include "svd.h"
+#include "try.h"
+
+/* The planted noise variance: of no size in particular, so that nothing that
+ * forgets the unit passes. */
+static const double planted_sigma2 = 4e-6;
+
+/* What is true of one sample, all planted modes side by side. */
+struct truth {
+    double *echo;  /* [modes] mean over replicas; sums until then */
+    double *along; /* [modes] u' G v */
+    double *shat;  /* [modes] */
+    float *s_mean; /* [modes] singular value of the mean's matching mode */
+};
+
+struct bench {
+    ge_comm *comm;
+    const struct ge_selftest_case *c;
+    struct ge_config config;
+    struct ge_source *source;
+    ge_engine *engine;
+    ge_svd *svd;
+    struct ge_row row; /* rank 0 */
+    struct truth truth;
+    double *s;       /* [modes] planted */
+    double *numbers; /* [3 x modes] behind `truth`: summed in one go */
+    double *number;  /* [modes] */
+    double *mean;    /* [entries] */
+    float *narrow;   /* [entries] */
+    struct ge_modes found, matched;
+};
+
+static bool is_root(const struct bench *b)
+{
+    return ge_comm_rank(b->comm) == 0;
+}
+
+/* The true singular value whose echo is `echo`, by the exact law: bisection in
+ * x, on which the law rises from 0 to 1. */
+static double value_of(const struct ge_selftest_case *c, double echo)
+{
+    const double gamma = (double)c->rows / (double)c->cols;
+    double low = 0.0, high = 1e4;
+
+    for (int i = 0; i < 100; i++) {
+        const double x = (low + high) / 2.0;
+
+        if (ge_law_exact(gamma, x) < echo)
+            low = x;
+        else
+            high = x;
+    }
+    return c->strength * low * sqrt((double)c->cols * planted_sigma2);
+}
+
+static gradecho_status allocate(struct bench *b)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t modes = b->c->spectrum->modes;
+    const size_t entries = b->c->rows * b->c->cols;
+
+    b->s = ge_alloc(modes, sizeof *b->s);
+    b->numbers = ge_alloc(3 * modes, sizeof *b->numbers);
+    b->number = ge_alloc(modes, sizeof *b->number);
+    b->truth.s_mean = ge_alloc(modes, sizeof *b->truth.s_mean);
+    b->mean = ge_alloc(entries, sizeof *b->mean);
+    b->narrow = ge_alloc_aligned(entries, sizeof *b->narrow);
+    GE_FAIL_IF(b->s == NULL || b->numbers == NULL || b->number == NULL ||
+                   b->truth.s_mean == NULL || b->mean == NULL ||
+                   b->narrow == NULL,
+               GRADECHO_E_NOMEM, "no memory for the selftest");
+    b->truth.echo = b->numbers;
+    b->truth.along = b->truth.echo + modes;
+    b->truth.shat = b->truth.along + modes;
+    GE_TRY(ge_config_init(&b->config));
+    GE_TRY(ge_svd_create((int)b->config.svd_threads, &b->svd));
+    GE_TRY(ge_modes_init(&b->matched, b->c->rows, b->c->cols, modes));
+    for (size_t k = 0; k < modes; k++)
+        b->s[k] = value_of(b->c, b->c->spectrum->echo[k]);
+fail:
+    return status;
+}
+
+/* After this the engine and the truth look at the same modes of a replica. */
+static gradecho_status set_up_local(struct bench *b)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_layer *layer = &b->source->facts.layers.item[0];
+
+    GE_TRY(ge_modes_init(&b->found, b->c->rows, b->c->cols, layer->found));
+    if (is_root(b)) {
+        const struct ge_dimensions dims = ge_engine_dimensions(b->engine);
+
+        GE_TRY(ge_row_init(&b->row, &dims));
+    }
+fail:
+    return status;
+}
+
+static gradecho_status set_up(struct bench *b)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_selftest_case *c = b->c;
+
+    ge_message_capture(1);
+    GE_TRY(ge_comm_agree(b->comm, allocate(b)));
+    const struct ge_planted planted = {
+        .rows = c->rows,
+        .cols = c->cols,
+        .replicas = c->replicas,
+        .modes = c->spectrum->modes,
+        .s = b->s,
+        .uneven = c->uneven,
+        .noise = c->noise,
+        .log_sigma = c->log_sigma,
+        .floor = 0.1,
+        .sigma2 = planted_sigma2,
+        .samples = c->samples,
+        .seed = c->seed,
+    };
+
+    GE_TRY(ge_source_open_planted(b->comm, &planted, &b->source));
+    ge_layers_select(&b->source->facts.layers, &b->config);
+    GE_TRY(ge_engine_create(b->comm, &b->config, b->source, &b->engine));
+    ge_message_capture(1);
+    GE_TRY(ge_comm_agree(b->comm, set_up_local(b)));
+fail:
+    return status;
+}
+
+static void tear_down(struct bench *b)
+{
+    ge_row_fini(&b->row);
+    ge_modes_fini(&b->matched);
+    ge_modes_fini(&b->found);
+    ge_svd_destroy(&b->svd);
+    ge_engine_destroy(&b->engine);
+    ge_source_close(&b->source);
+    ge_config_fini(&b->config);
+    free(b->narrow);
+    free(b->mean);
+    free(b->truth.s_mean);
+    free(b->number);
+    free(b->numbers);
+    free(b->s);
+}
+
+/* ---- the truth ---- */
+
+/* The modes of `a` that match the planted ones, in their order. */
+static gradecho_status match(struct bench *b, const float *a)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    GE_TRY(ge_svd_leading(b->svd, a, &b->found));
+    GE_TRY(ge_modes_match(ge_planted_modes(b->source), &b->found, &b->matched));
+fail:
+    return status;
+}
+
+/* Add one local replica. */
+static gradecho_status add_replica(struct bench *b, size_t j)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t modes = b->c->spectrum->modes;
+    const float *g = b->source->ops->direct(b->source, j, 0);
+
+    for (size_t i = 0; i < b->c->rows * b->c->cols; i++)
+        b->mean[i] += (double)g[i];
+    GE_TRY(match(b, g));
+    ge_modes_overlap(ge_planted_modes(b->source), &b->matched, b->number);
+    for (size_t k = 0; k < modes; k++) {
+        b->truth.echo[k] += b->number[k];
+        b->truth.shat[k] += (double)b->matched.s[k];
+    }
+    GE_TRY(ge_modes_project(&b->matched, ge_planted_gradient(b->source),
+                            b->number));
+    for (size_t k = 0; k < modes; k++)
+        b->truth.along[k] += b->number[k];
+fail:
+    return status;
+}
+
+/* Collective. Also finds which of the mean's modes each planted one is: the
+ * row is in the mean's order. */
+static gradecho_status find_truth(struct bench *b)
+{
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
+    const size_t modes = b->c->spectrum->modes;
+    const size_t entries = b->c->rows * b->c->cols;
+
+    for (size_t i = 0; i < entries; i++)
+        b->mean[i] = 0.0;
+    for (size_t i = 0; i < 3 * modes; i++)
+        b->numbers[i] = 0.0;
+    ge_message_capture(1);
+    for (size_t j = 0;
+         local >= GRADECHO_OK && j < b->source->facts.replicas_here; j++)
+        local = add_replica(b, j);
+    GE_TRY(ge_comm_agree(b->comm, local));
+    GE_TRY(ge_comm_sum(b->comm, b->numbers, 3 * modes));
+    GE_TRY(ge_comm_sum(b->comm, b->mean, entries));
+    for (size_t i = 0; i < 3 * modes; i++)
+        b->numbers[i] /= (double)b->c->replicas;
+    for (size_t i = 0; i < entries; i++)
+        b->narrow[i] = (float)(b->mean[i] / (double)b->c->replicas);
+    ge_message_capture(1);
+    if (is_root(b))
+        local = match(b, b->narrow);
+    GE_TRY(ge_comm_agree(b->comm, local));
+    for (size_t k = 0; k < modes; k++)
+        b->truth.s_mean[k] = b->matched.s[k];
+fail:
+    return status;
+}
+
+/* ---- the row ---- */
+
+/* The row's mode whose singular value in the mean is nearest. */
+static size_t place_of(const struct bench *b, size_t k)
+{
+    const double *s_mean = b->row.values[GE_S_MEAN];
+    const double s = (double)b->truth.s_mean[k];
+    size_t best = 0;
+
+    for (size_t i = 1; i < b->source->facts.layers.item[0].modes; i++)
+        if (fabs(s_mean[i] - s) < fabs(s_mean[best] - s))
+            best = i;
+    return best;
+}
+
+static void add_point(const struct bench *b, size_t k,
+                      struct ge_selftest_result *result)
+{
+    double *const *values = b->row.values;
+    const size_t i = place_of(b, k);
+    const double threshold = ge_mode_t_threshold(
+        b->c->replicas, b->source->facts.layers.item[0].modes);
+
+    result->points[result->point_count++] = (struct ge_selftest_point){
+        .s = b->s[k],
+        .truth = b->truth.echo[k],
+        .gain_truth = b->truth.along[k] / b->truth.shat[k],
+        .echo = values[GE_ECHO][i],
+        .echo_se = values[GE_ECHO_SE][i],
+        .s_est = values[GE_S_EST][i],
+        .gain = values[GE_GAIN][i],
+        .exact = values[GE_ECHO_EXACT][i],
+        .signal = values[GE_MODE_T][i] > threshold && values[GE_ECHO][i] > 0.0,
+    };
+}
+
+static void add_sample(const struct bench *b, struct ge_selftest_result *result)
+{
+    double *const *values = b->row.values;
+
+    result->samples[result->sample_count++] = (struct ge_selftest_sample){
+        .sigma2 = values[GE_SIGMA2][0] / planted_sigma2,
+        .misfit_exact = values[GE_MISFIT_EXACT][0],
+        .signal_modes = values[GE_SIGNAL_MODES][0],
+    };
+    for (size_t k = 0; b->c->echo && k < b->c->spectrum->modes; k++)
+        add_point(b, k, result);
+}
+
+static gradecho_status measure_sample(struct bench *b,
+                                      struct ge_selftest_result *result)
+{
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
+    struct ge_view view = {0};
+
+    b->source->ops->look(b->source, 0.0, &view);
+    if (b->c->echo && b->c->spectrum->modes > 0)
+        GE_TRY(find_truth(b));
+    GE_TRY(
+        ge_engine_measure(b->engine, view.step, b->c->echo, &b->row, &local));
+    GE_TRY(ge_comm_agree(b->comm, local));
+    if (is_root(b))
+        add_sample(b, result);
+fail:
+    return status;
+}
+
+gradecho_status ge_selftest_measure(ge_comm *comm,
+                                    const struct ge_selftest_case *c,
+                                    ge_selftest_progress *progress,
+                                    void *context,
+                                    struct ge_selftest_result *result)
+{
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
+    struct bench b = {.comm = comm, .c = c};
+    struct ge_selftest_result made = {
+        .points =
+            ge_alloc(c->samples * c->spectrum->modes, sizeof *made.points),
+        .samples = ge_alloc(c->samples, sizeof *made.samples),
+    };
+
+    ge_message_capture(1);
+    if (made.points == NULL || made.samples == NULL) {
+        local = GRADECHO_E_NOMEM;
+        ge_error("no memory for %zu samples", c->samples);
+    }
+    GE_TRY(ge_comm_agree(comm, local));
+    GE_TRY(set_up(&b));
+    for (size_t i = 0; i < c->samples; i++) {
+        GE_TRY(measure_sample(&b, &made));
+        if (is_root(&b))
+            progress(context, i + 1);
+    }
+    *result = made;
+    made = (struct ge_selftest_result){0};
+fail:
+    ge_selftest_result_fini(&made);
+    tear_down(&b);
+    return status;
+}
+
+void ge_selftest_result_fini(struct ge_selftest_result *result)
+{
+    free(result->points);
+    free(result->samples);
+    *result = (struct ge_selftest_result){0};
+}

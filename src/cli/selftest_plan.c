@@ -1,0 +1,228 @@
+/*
+ * What the selftest measures, and the bounds that hold: groups of cases, each
+ * the product of shapes and numbers of replicas.
+ */
+#include <math.h>
+
+#include "memory.h"
+#include "selftest.h"
+
+/* ---- spectra ---- */
+
+static const double spread_echoes[] = {0.98, 0.96, 0.93, 0.88, 0.81,
+                                       0.73, 0.64, 0.53, 0.42, 0.30};
+static const double steep_echoes[] = {0.995, 0.95, 0.75, 0.45};
+static const double single_echo[] = {0.60};
+
+static const struct ge_selftest_spectrum spread = {"spread", spread_echoes, 10};
+static const struct ge_selftest_spectrum steep = {"steep", steep_echoes, 4};
+static const struct ge_selftest_spectrum single = {"one mode", single_echo, 1};
+static const struct ge_selftest_spectrum nothing = {"nothing", NULL, 0};
+
+/* ---- checks ---- */
+
+#define ALL 2, SIZE_MAX
+#define FEW 2, 8
+#define MANY 8, SIZE_MAX
+#define AT_MOST(x) 0.0, (x)
+#define AT_LEAST(x) (x), (double)INFINITY
+#define STRONG 0.6, 1.1
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static const struct ge_selftest_check accuracy[] = {
+    {GE_SELFTEST_ECHO, FEW, 0.8, 1.1, AT_MOST(0.015)},
+    {GE_SELFTEST_ECHO, FEW, 0.6, 0.8, AT_MOST(0.015)},
+    {GE_SELFTEST_ECHO, FEW, 0.4, 0.6, AT_MOST(0.03)},
+    {GE_SELFTEST_S, FEW, STRONG, AT_MOST(0.04)},
+    {GE_SELFTEST_ECHO, MANY, 0.8, 1.1, AT_MOST(0.012)},
+    {GE_SELFTEST_ECHO, MANY, 0.6, 0.8, AT_MOST(0.012)},
+    {GE_SELFTEST_ECHO, MANY, 0.4, 0.6, AT_MOST(0.02)},
+    {GE_SELFTEST_S, MANY, STRONG, AT_MOST(0.02)},
+    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, AT_LEAST(0.85)},
+    {GE_SELFTEST_ERROR, MANY, 0.3, 0.6, 0.5, 2.0},
+    {GE_SELFTEST_ERROR, MANY, 0.6, 0.8, 0.5, 2.0},
+    {GE_SELFTEST_ERROR, MANY, 0.8, 1.1, 0.5, 2.0},
+    {GE_SELFTEST_GAIN, ALL, STRONG, AT_MOST(0.02)},
+    {GE_SELFTEST_EXACT, ALL, 0.4, 1.1, AT_MOST(0.02)},
+};
+
+static const struct ge_selftest_check uneven[] = {
+    {GE_SELFTEST_ECHO, ALL, STRONG, AT_MOST(0.03)},
+    {GE_SELFTEST_EXACT, ALL, STRONG, AT_MOST(9)},
+    {GE_SELFTEST_MISFIT, ALL, STRONG, AT_LEAST(3.0)},
+    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, AT_LEAST(0.85)},
+};
+
+static const struct ge_selftest_check unbiased[] = {
+    {GE_SELFTEST_SIGMA2, ALL, -1.0, 1.1, AT_MOST(0.003)},
+};
+
+static const struct ge_selftest_check silent[] = {
+    {GE_SELFTEST_SILENT, ALL, -1.0, 1.1, AT_LEAST(0.90)},
+};
+
+static const struct ge_selftest_check found[] = {
+    {GE_SELFTEST_FOUND, ALL, -1.0, 1.1, AT_LEAST(0.95)},
+};
+
+/* ---- groups ---- */
+
+struct shape {
+    size_t rows, cols;
+};
+
+static const struct shape bounds[] = {{256, 512}, {512, 256}};
+static const struct shape aspects[] = {{64, 640}, {640, 64}, {300, 40}};
+static const struct shape small[] = {{64, 64}, {300, 40}, {128, 256}};
+
+static const size_t replicas[] = {2, 8, 4, 16};
+static const size_t middle[] = {4, 8};
+
+/* The first shapes and replicas of a list are the more telling ones: an effort
+ * takes so many of each, and so many samples; 0: none. */
+struct plan {
+    size_t shapes, replicas, samples;
+};
+
+struct group {
+    const struct ge_selftest_spectrum *spectrum;
+    enum ge_planted_noise noise;
+    double log_sigma, uneven, strength;
+    const struct shape *shapes;
+    const size_t *replicas;
+    struct plan plan[3]; /* by effort */
+    const struct ge_selftest_check *checks;
+    size_t count;
+    bool no_echo;
+};
+
+#define CHECKS(list) .checks = (list), .count = COUNT(list)
+
+static const struct group groups[] = {
+    {&spread,
+     GE_PLANTED_ISOTROPIC,
+     0.0,
+     0.0,
+     1.0,
+     bounds,
+     replicas,
+     {{1, 2, 8}, {2, 2, 8}, {2, 4, 32}},
+     CHECKS(accuracy)},
+    {&steep,
+     GE_PLANTED_ISOTROPIC,
+     0.0,
+     0.0,
+     1.0,
+     bounds,
+     replicas,
+     {{0, 0, 0}, {2, 2, 8}, {2, 4, 32}},
+     CHECKS(accuracy)},
+    {&spread,
+     GE_PLANTED_ISOTROPIC,
+     0.0,
+     0.0,
+     1.0,
+     aspects,
+     replicas,
+     {{0, 0, 0}, {3, 4, 8}, {3, 4, 32}},
+     CHECKS(accuracy)},
+    {&spread,
+     GE_PLANTED_SCALED,
+     0.8,
+     0.0,
+     2.0,
+     bounds,
+     replicas,
+     {{0, 0, 0}, {2, 2, 8}, {2, 4, 32}},
+     CHECKS(uneven)},
+    {&spread,
+     GE_PLANTED_MULTIPLICATIVE,
+     0.0,
+     0.8,
+     2.0,
+     bounds,
+     replicas,
+     {{0, 0, 0}, {2, 2, 8}, {2, 4, 32}},
+     CHECKS(uneven)},
+    {&spread,
+     GE_PLANTED_ISOTROPIC,
+     0.0,
+     0.0,
+     1.0,
+     bounds,
+     replicas,
+     {{2, 2, 32}, {2, 4, 64}, {2, 4, 256}},
+     CHECKS(unbiased),
+     .no_echo = true},
+    {&nothing,
+     GE_PLANTED_ISOTROPIC,
+     0.0,
+     0.0,
+     1.0,
+     small,
+     middle,
+     {{2, 2, 60}, {3, 2, 60}, {3, 2, 400}},
+     CHECKS(silent)},
+    {&nothing,
+     GE_PLANTED_SCALED,
+     1.0,
+     0.0,
+     1.0,
+     small,
+     middle,
+     {{2, 2, 60}, {3, 2, 60}, {3, 2, 400}},
+     CHECKS(silent)},
+    {&single,
+     GE_PLANTED_ISOTROPIC,
+     0.0,
+     0.0,
+     1.0,
+     small,
+     middle,
+     {{2, 2, 60}, {3, 2, 60}, {3, 2, 400}},
+     CHECKS(found)},
+    {&single,
+     GE_PLANTED_SCALED,
+     1.0,
+     0.0,
+     2.0,
+     small,
+     middle,
+     {{2, 2, 60}, {3, 2, 60}, {3, 2, 400}},
+     CHECKS(found)},
+};
+
+bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
+                      uint64_t seed, struct ge_selftest_case *out)
+{
+    size_t left = index;
+
+    for (size_t i = 0; i < COUNT(groups); i++) {
+        const struct group *g = &groups[i];
+        const struct plan *plan = &g->plan[effort];
+        const size_t cases = plan->shapes * plan->replicas;
+
+        if (left >= cases) {
+            left -= cases;
+            continue;
+        }
+        *out = (struct ge_selftest_case){
+            .spectrum = g->spectrum,
+            .rows = g->shapes[left / plan->replicas].rows,
+            .cols = g->shapes[left / plan->replicas].cols,
+            .replicas = g->replicas[left % plan->replicas],
+            .noise = g->noise,
+            .log_sigma = g->log_sigma,
+            .uneven = g->uneven,
+            .strength = g->strength,
+            .samples = plan->samples,
+            .echo = !g->no_echo,
+            .seed = seed + index, /* every case draws its own */
+            .checks = g->checks,
+            .count = g->count,
+        };
+        return true;
+    }
+    return false;
+}
