@@ -27,11 +27,16 @@ struct ge_selftest_spectrum {
 /* Quantities that a check can be about. */
 enum ge_selftest_what {
     GE_SELFTEST_ECHO,     /* root mean square error of echo */
+    GE_SELFTEST_REVERB,   /* of echo_reverb */
     GE_SELFTEST_S,        /* of s_est over the planted value */
     GE_SELFTEST_GAIN,     /* of gain */
     GE_SELFTEST_EXACT,    /* of echo_exact */
     GE_SELFTEST_COVERAGE, /* part of echoes within 2 standard errors */
     GE_SELFTEST_ERROR,    /* mean standard error over root mean square error */
+    GE_SELFTEST_SPREAD,   /* mean standard error over the root mean square
+                             distance of echo from its mode's mean truth, which
+                             is the expected echo if samples differ by their
+                             draws alone */
     GE_SELFTEST_MISFIT,   /* misfit_exact over root mean square error of echo */
     GE_SELFTEST_SIGMA2,   /* bias of sigma2 over the planted value */
     GE_SELFTEST_SILENT,   /* part of samples without a signal mode */
@@ -40,15 +45,13 @@ enum ge_selftest_what {
 
 /* One check: over modes with a true echo in [from, to), at a number of
  * replicas in [replicas_from, replicas_to), what is measured must be in
- * [least, most]. */
+ * [least, most]. Without bounds (both infinite) it is told and not judged. */
 struct ge_selftest_check {
     enum ge_selftest_what what;
     size_t replicas_from, replicas_to;
     double from, to;
     double least, most;
 };
-
-enum { GE_SELFTEST_CHECKS = 16 };
 
 /* One case: so many samples of one kind, each drawn afresh. */
 struct ge_selftest_case {
@@ -78,7 +81,7 @@ bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
 /* One planted mode of one sample: what is true, and what the row says. */
 struct ge_selftest_point {
     double s, truth, gain_truth;
-    double echo, echo_se, s_est, gain, exact;
+    double echo, echo_se, s_est, gain, exact, reverb;
     bool signal;
 };
 

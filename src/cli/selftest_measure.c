@@ -85,6 +85,7 @@ static gradecho_status allocate(struct bench *b)
     b->truth.along = b->truth.echo + modes;
     b->truth.shat = b->truth.along + modes;
     GE_TRY(ge_config_init(&b->config));
+    b->config.echo_estimator = GE_ESTIMATOR_BOTH;
     GE_TRY(ge_svd_create((int)b->config.svd_threads, &b->svd));
     GE_TRY(ge_modes_init(&b->matched, b->c->rows, b->c->cols, modes));
     for (size_t k = 0; k < modes; k++)
@@ -258,6 +259,7 @@ static void add_point(const struct bench *b, size_t k,
         .s_est = values[GE_S_EST][i],
         .gain = values[GE_GAIN][i],
         .exact = values[GE_ECHO_EXACT][i],
+        .reverb = values[GE_ECHO_REVERB][i],
         .signal = values[GE_MODE_T][i] > threshold && values[GE_ECHO][i] > 0.0,
     };
 }

@@ -23,13 +23,15 @@
 
 #include "gradecho/status.h"
 
+enum ge_view_state {
+    GE_VIEW_READY,   /* one step is at the front of all live trainers here */
+    GE_VIEW_WAITING, /* a live trainer here has nothing yet */
+    GE_VIEW_ENDED    /* all trainers here closed or died */
+};
+
 /* What one monitor sees of its trainers. */
 struct ge_view {
-    enum {
-        GE_VIEW_READY,   /* `step` is at the front of all live trainers here */
-        GE_VIEW_WAITING, /* a live trainer here has nothing yet */
-        GE_VIEW_ENDED    /* all trainers here closed or died */
-    } state;
+    enum ge_view_state state;
     int64_t step;           /* if READY; >= 0 */
     bool closed;            /* a trainer here ended in order */
     bool stop;              /* somebody asked this monitor to stop */

@@ -17,7 +17,8 @@ struct trainer {
     ge_consumer *consumer;
     uint32_t rank;
     bool live;
-    struct ge_handed_sample sample; /* at the front, after a READY look */
+    bool ready;                     /* a sample is at the front: */
+    struct ge_handed_sample sample; /* this one */
     uint64_t discarded;             /* samples that others did not have */
 };
 
@@ -57,8 +58,8 @@ static void retire(struct segment_source *s, struct trainer *t, const char *why)
     s->stop = s->stop || s->stop_on_loss;
 }
 
-/* Bring one trainer's front sample up; false if it has none yet. */
-static bool look_at(struct segment_source *s, struct trainer *t,
+/* Bring one trainer's front sample up, if it has one. */
+static void look_at(struct segment_source *s, struct trainer *t,
                     double patience)
 {
     gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
@@ -67,11 +68,18 @@ static bool look_at(struct segment_source *s, struct trainer *t,
         ge_consumer_wait(t->consumer, patience);
         status = ge_consumer_peek(t->consumer, &t->sample);
     }
+    t->ready = status == GRADECHO_OK;
     if (status == GRADECHO_END)
         retire(s, t, ge_consumer_closed(t->consumer) ? NULL : "died");
     else if (status < GRADECHO_OK)
         retire(s, t, "handed over a corrupt segment");
-    return status != GRADECHO_AGAIN;
+}
+
+static void give_back(struct trainer *t)
+{
+    if (t->ready)
+        ge_consumer_release(t->consumer);
+    t->ready = false;
 }
 
 static void discard_older(struct segment_source *s, int64_t step)
@@ -79,8 +87,8 @@ static void discard_older(struct segment_source *s, int64_t step)
     for (size_t i = 0; i < s->trainers; i++) {
         struct trainer *t = &s->trainer[i];
 
-        if (t->live && t->sample.step < step) {
-            ge_consumer_release(t->consumer);
+        if (t->ready && t->sample.step < step) {
+            give_back(t);
             t->discarded++;
         }
     }
@@ -90,7 +98,7 @@ static void list_replicas(struct segment_source *s)
 {
     s->present = 0;
     for (size_t i = 0; i < s->trainers; i++) {
-        if (!s->trainer[i].live)
+        if (!s->trainer[i].ready)
             continue;
         for (uint32_t r = 0; r < s->trainer[i].sample.replicas; r++) {
             s->owner[s->present] = i;
@@ -112,35 +120,47 @@ static uint64_t dropped(const struct segment_source *s)
     return most;
 }
 
+/* Look at all trainers once; wait for the first that has nothing, not for
+ * each. *newest and *oldest: of the fronts, -1 if there is none. */
+static enum ge_view_state look_once(struct segment_source *s, double patience,
+                                    int64_t *newest, int64_t *oldest)
+{
+    enum ge_view_state state = GE_VIEW_ENDED;
+
+    *newest = *oldest = -1;
+    for (size_t i = 0; i < s->trainers; i++) {
+        struct trainer *t = &s->trainer[i];
+
+        if (!t->live)
+            continue;
+        look_at(s, t, state == GE_VIEW_WAITING ? 0.0 : patience);
+        if (!t->live)
+            continue;
+        if (!t->ready) {
+            state = GE_VIEW_WAITING;
+            continue;
+        }
+        if (state == GE_VIEW_ENDED)
+            state = GE_VIEW_READY;
+        if (*oldest < 0 || t->sample.step < *oldest)
+            *oldest = t->sample.step;
+        if (t->sample.step > *newest)
+            *newest = t->sample.step;
+    }
+    return state;
+}
+
 static void look(struct ge_source *source, double patience,
                  struct ge_view *view)
 {
     struct segment_source *s = self(source);
     int64_t newest = -1, oldest = -1;
-    bool waiting = false, live = false;
 
-    do {
-        newest = -1;
-        live = false;
-        for (size_t i = 0; i < s->trainers && !waiting; i++) {
-            struct trainer *t = &s->trainer[i];
-
-            if (!t->live)
-                continue;
-            waiting = !look_at(s, t, patience);
-            if (waiting || !t->live)
-                continue;
-            oldest = !live || t->sample.step < oldest ? t->sample.step : oldest;
-            newest = t->sample.step > newest ? t->sample.step : newest;
-            live = true;
-        }
-        if (!waiting && live && oldest != newest)
-            discard_older(s, newest);
-    } while (!waiting && live && oldest != newest);
-
-    view->state = waiting ? GE_VIEW_WAITING
-                  : live  ? GE_VIEW_READY
-                          : GE_VIEW_ENDED;
+    view->state = look_once(s, patience, &newest, &oldest);
+    while (view->state == GE_VIEW_READY && oldest != newest) {
+        discard_older(s, newest);
+        view->state = look_once(s, patience, &newest, &oldest);
+    }
     view->step = newest;
     view->stop = view->stop || s->stop;
     view->closed = s->closed;
@@ -170,7 +190,7 @@ static void describe(const struct ge_source *source, int64_t step,
     for (size_t i = 0; i < s->trainers; i++) {
         const struct ge_handed_sample *sample = &s->trainer[i].sample;
 
-        if (!s->trainer[i].live)
+        if (!s->trainer[i].ready)
             continue;
         add_known(sample->loss, &facts->loss, &facts->losses);
         if (sample->batch_size > 0.0)
@@ -238,8 +258,7 @@ static void release(struct ge_source *source)
     struct segment_source *s = self(source);
 
     for (size_t i = 0; i < s->trainers; i++)
-        if (s->trainer[i].live)
-            ge_consumer_release(s->trainer[i].consumer);
+        give_back(&s->trainer[i]);
 }
 
 static void close_segments(struct ge_source *source)

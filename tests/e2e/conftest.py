@@ -8,6 +8,7 @@ GRADECHO_BIN, and where needed KNOWN_TRAINER_BIN, CHAR_LM_BIN.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -136,10 +137,8 @@ class Job:
 
     def kill_all(self) -> None:
         """SIGKILL to the process and to what it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         self.stdin.close()
 

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+
 from conftest import (
     KNOWN_LAYERS,
     TREE,
@@ -179,7 +180,9 @@ DIMENSIONS = {
 }
 
 
-def assert_json_is_the_log(found: dict[str, Any], log: Log, row: int, echo: int) -> None:
+def assert_json_is_the_log(
+    found: dict[str, Any], log: Log, row: int, echo: int
+) -> None:
     assert found["step"] == log["step"][row]
     assert found["echo_step"] == log["step"][echo]
     for name in DIMENSIONS:
@@ -205,7 +208,8 @@ def assert_json_is_the_log(found: dict[str, Any], log: Log, row: int, echo: int)
 
 
 @pytest.mark.parametrize(
-    "options, row, echo", [([], 2, 2), (["--step", "8"], 1, 0), (["--step", "4"], 0, 0)]
+    ("options", "row", "echo"),
+    [([], 2, 2), (["--step", "8"], 1, 0), (["--step", "4"], 0, 0)]
 )
 def test_json_is_what_h5py_reads(
     log: Path, options: list[str], row: int, echo: int
@@ -273,7 +277,7 @@ def test_a_log_that_grows_and_is_cut_off(training: Training) -> None:
 
     monitor.kill_all()
     assert monitor.process.returncode == -signal.SIGKILL
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="already open"):
         h5py.File(training.log, "r")  # else this test is about nothing
     assert "still open or cut off" in inspect(training.log)
     assert len(mode_rows(inspect(training.log, "--layer", "block.0*"))) == 16

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+
 from conftest import gradecho, replay, run, told, write_gradients
 
 Maker = Callable[[Path], Path]
@@ -134,7 +135,7 @@ def test_configuration_files(tmp_path: Path, command: str, what: str) -> None:
 
 @pytest.mark.parametrize("command", [["replay", "g.h5", "-c"], ["config", "--check"]])
 @pytest.mark.parametrize(
-    "name, why", [("none.yaml", "No such file"), (".", "directory")]
+    ("name", "why"), [("none.yaml", "No such file"), (".", "directory")]
 )
 def test_configuration_that_cannot_be_read(
     tmp_path: Path, command: list[str], name: str, why: str
@@ -205,7 +206,8 @@ GRADIENTS: dict[str, tuple[Maker, list[str]]] = {
     "integers": (layers(w=GOOD.astype(np.int32)), ["layer w", "float32 or float64"]),
     "half precision": (layers(w=GOOD.astype(np.float16)), ["layer w", "float32"]),
     "numbers of samples": (
-        layers(v=GOOD, w=np.repeat(GOOD, 2, axis=0)), ["layer w", "2 samples", "layer v"]
+        layers(v=GOOD, w=np.repeat(GOOD, 2, axis=0)),
+        ["layer w", "2 samples", "layer v"],
     ),
     "numbers of replicas": (
         layers(v=GOOD, w=GOOD[:, :1]), ["layer w", "of 1 replicas", "layer v"]
@@ -291,7 +293,7 @@ def test_logs_that_are_none(tmp_path: Path, what: str, option: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "options, parts",
+    ("options", "parts"),
     [
         (["--layer", "none*"], ["layer", "none*"]),
         (["--step", "5"], ["step 5", "0 to 0"]),
@@ -350,7 +352,7 @@ def test_arguments_under_mpirun(tmp_path: Path) -> None:
     under_mpirun(tmp_path, 2, parts, *arguments)
 
 
-@pytest.mark.parametrize("where, code", [("log.h5", 2), ("none/log.h5", 1)])
+@pytest.mark.parametrize(("where", "code"), [("log.h5", 2), ("none/log.h5", 1)])
 def test_logs_under_mpirun(tmp_path: Path, where: str, code: int) -> None:
     text(tmp_path, "precious", "log.h5")
     log = tmp_path / where

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 import reference
 from conftest import (
     Array,
@@ -18,7 +20,6 @@ from conftest import (
     same_noise,
     write_gradients,
 )
-from numpy.typing import NDArray
 
 EVERY = ("--set", "sample.echo_every=1")
 # Not a function of the gradients.
@@ -36,9 +37,9 @@ def noisy(
     if len(shape) == 1:
         truth = rng.standard_normal(shape)
     else:
-        rank = min(*shape, 5)
-        values = 4.0 * np.sqrt(max(shape)) * 0.6 ** np.arange(rank)
-        truth, _, _ = reference.planted(rng, *shape, values)
+        rows, cols = shape
+        values = 4.0 * np.sqrt(max(shape)) * 0.6 ** np.arange(min(rows, cols, 5))
+        truth, _, _ = reference.planted(rng, rows, cols, values)
     return truth + noise * rng.standard_normal((samples, replicas, *shape))
 
 
@@ -336,7 +337,8 @@ def test_two_replicas_have_values_without_errors(tmp_path: Path, ranks: int) -> 
 
 
 @pytest.mark.parametrize(
-    "ranks, bad", [(1, np.nan), (2, np.nan), (4, np.nan), (2, np.inf), (2, -np.inf)]
+    ("ranks", "bad"),
+    [(1, np.nan), (2, np.nan), (4, np.nan), (2, np.inf), (2, -np.inf)]
 )
 def test_a_replica_that_is_not_finite_is_left_out(
     tmp_path: Path, ranks: int, bad: float

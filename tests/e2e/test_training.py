@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conftest import TREE, Log, program, read_log, run
 
 RANKS, STEPS, BATCH = 4, 200, 64
@@ -80,7 +81,8 @@ def test_every_sample_is_whole(watched: Run) -> None:
     steps = log["step"]
     assert len(steps) >= 5
     assert (np.diff(steps) > 0).all()
-    assert 1 <= steps[0] and steps[-1] <= STEPS
+    assert steps[0] >= 1
+    assert steps[-1] <= STEPS
     assert (log["replicas"] == RANKS).all()
     assert (log["layer_replicas"] == RANKS).all()
     assert (log["batch_size"] == BATCH).all()
@@ -99,7 +101,8 @@ def test_the_numbers_make_sense(watched: Run) -> None:
     matrices = np.minimum(log["rows"], log["cols"]) > 1
     assert matrices.any()
     first = log["echo"][0]
-    assert (first[matrices, 0] > 0).all() and (first[matrices, 0] <= 1).all()
+    assert (first[matrices, 0] > 0).all()
+    assert (first[matrices, 0] <= 1).all()
     measured = np.isfinite(log["echo"][:, matrices, 0]).all(axis=1)
     assert measured.tolist() == [i % 5 == 0 for i in range(len(measured))]
     assert np.isnan(log["echo"][:, ~matrices]).all()
@@ -119,7 +122,8 @@ def test_a_monitor_that_cannot_run_does_no_harm(watched: Run, tmp_path: Path) ->
     log = tmp_path / "log.h5"
     log.write_text("precious")
     launch = [
-        str(TREE / "launch" / "gradecho-run"), "-n", str(RANKS), "--log", str(log), "--",
+        str(TREE / "launch" / "gradecho-run"), "-n", str(RANKS),
+        "--log", str(log), "--",
     ]
     done = run(launch + train())
     assert done.returncode == 0, done.stderr
