@@ -13,13 +13,14 @@
 static const double apart_echoes[] = {0.97, 0.90, 0.78, 0.50};
 static const double steep_echoes[] = {0.985, 0.94, 0.65};
 /* Close ones mix: a single mode is then not well determined. */
-static const double close_echoes[] = {0.98, 0.96, 0.93, 0.88, 0.81,
-                                      0.73, 0.64, 0.53, 0.42, 0.30};
+static const double crowded_echoes[] = {0.98, 0.96, 0.93, 0.88, 0.81,
+                                        0.73, 0.64, 0.53, 0.42, 0.30};
 static const double single_echo[] = {0.60};
 
 static const struct ge_selftest_spectrum apart = {"apart", apart_echoes, 4};
 static const struct ge_selftest_spectrum steep = {"steep", steep_echoes, 3};
-static const struct ge_selftest_spectrum close = {"close", close_echoes, 10};
+static const struct ge_selftest_spectrum crowded = {"crowded", crowded_echoes,
+                                                    10};
 static const struct ge_selftest_spectrum single = {"one mode", single_echo, 1};
 static const struct ge_selftest_spectrum nothing = {"nothing", NULL, 0};
 
@@ -170,7 +171,7 @@ static const struct group groups[] = {
      replicas,
      {{0, 0, 0}, {3, 4, 8}, {3, 4, 32}},
      CHECKS(told)},
-    {&close,
+    {&crowded,
      GE_PLANTED_ISOTROPIC,
      0.0,
      0.0,

@@ -26,8 +26,8 @@ LENGTH = 40_000  # characters
 CONTEXT = 4  # characters before
 HIDDEN = (128, 96)
 REPLICAS = 6
-BATCH = 128
-STEPS = 400
+BATCH = 256
+STEPS = 20
 
 
 def text() -> str:
