@@ -14,7 +14,9 @@ static const char *number(double value, char *text, size_t size)
 {
     if (isnan(value))
         snprintf(text, size, "-");
-    else if (value == 0.0 || (fabs(value) >= 0.01 && fabs(value) < 1e5))
+    else if (fabs(value) >= 100.0 && fabs(value) < 1e6)
+        snprintf(text, size, "%.0f", value);
+    else if (value == 0.0 || (fabs(value) >= 0.01 && fabs(value) < 100.0))
         snprintf(text, size, "%.3g", value);
     else
         snprintf(text, size, "%.1e", value);

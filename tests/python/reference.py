@@ -394,23 +394,28 @@ def fit_tau2(s: Array, echo_: Array, se: Array | None = None) -> float:
 
 
 def fit_q(s: Array, echo_: Array, se: Array | None = None) -> float:
-    """Exponent by brute force over log tau2 and q: a grid that is refined."""
+    """Exponent by brute force: for every tau2 of a fine grid the best q, which
+    is a projection; the grid is refined. NaN where the best tau2 is at an end."""
     if len(s) < 2:
         return np.nan
-    weight = np.ones_like(s) if se is None else echo_**2 / se**2
-    unit = np.log((s**2).mean())
-    log_tau2, q = np.linspace(-12, 12, 241), np.geomspace(0.02, 50, 241)
-    for _ in range(40):
-        curve = np.log1p(np.exp(log_tau2[:, None] + unit) / s**2)  # [tau2, mode]
-        rest = np.log(echo_) + q[:, None, None] * curve  # [q, tau2, mode]
-        total = (weight * rest**2).sum(axis=2)
-        i, j = np.unravel_index(total.argmin(), total.shape)
-        # The valley is long and bent: narrow slowly.
-        wide = (log_tau2[-1] - log_tau2[0]) * 0.35
-        high = (np.log(q[-1]) - np.log(q[0])) * 0.35
-        log_tau2 = log_tau2[j] + np.linspace(-wide, wide, 61)
-        q = q[i] * np.exp(np.linspace(-high, high, 61))
-    return float(q[30])
+    weight = np.ones_like(s) if se is None else echo_ / se
+    target = -weight * np.log(echo_)
+
+    def best(log_tau2: Array) -> tuple[int, float]:
+        curve = weight * np.log1p(np.exp(log_tau2[:, None]) * (s[0] / s) ** 2)
+        q = curve @ target / (curve**2).sum(axis=1)
+        rest = ((target - q[:, None] * curve) ** 2).sum(axis=1)
+        return int(rest.argmin()), float(q[rest.argmin()])
+
+    grid = np.linspace(-20, 10, 6001)
+    at, q = best(grid)
+    if at in (0, len(grid) - 1):
+        return np.nan
+    for _ in range(3):
+        grid = np.linspace(grid[at - 1], grid[at + 1], 101)
+        at, q = best(grid)
+        at = min(max(at, 1), 99)
+    return q
 
 
 def fits(of: Evidence, signal: NDArray[np.bool_]) -> dict[str, float]:
