@@ -37,13 +37,13 @@ def main(path: str, out: str) -> None:
                 ("echo", "echo_se", "s_replica", "sigma2", "edge", "mode_t")}
     shown = [i for i in range(len(names)) if min(rows[i], cols[i]) >= 64]
     figure, axes = plt.subplots(1, len(shown), sharey=True,
-                                figsize=(3.1 * len(shown), 3.1))
+                                figsize=(3.1 * len(shown), 3.5))
     for axis, i in zip(np.atleast_1d(axes), shown):
         ratio = data["s_replica"][:, i] / data["edge"][:, i, None]
         signal = data["mode_t"][:, i] > 5
         echo = data["echo"][:, i]
         axis.errorbar(ratio[signal], echo[signal], yerr=data["echo_se"][:, i][signal],
-                      fmt="o", ms=3, lw=0.6, color=POINT, alpha=0.55, mec="none",
+                      fmt="o", ms=4, lw=0.6, color=POINT, alpha=0.55, mec="none",
                       label="measured, one mode")
         top = np.nanmax(ratio[signal]) * 1.1 if signal.any() else 3.0
         x = np.linspace(1, max(top, 1.5), 300)
@@ -57,8 +57,9 @@ def main(path: str, out: str) -> None:
         axis.xaxis.set_minor_formatter("")
         axis.grid(alpha=0.2, lw=0.5)
     np.atleast_1d(axes)[0].set_ylabel("spectral echo")
-    np.atleast_1d(axes)[0].legend(frameon=False, fontsize=8, loc="lower right")
-    figure.tight_layout()
+    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0, 1, 0.92))
+    figure.legend(handles, labels, loc="upper center", ncols=2, frameon=False)
     figure.savefig(out, metadata={"Date": None})
 
 

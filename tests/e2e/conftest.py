@@ -483,10 +483,11 @@ def committed(file: h5py.File) -> int:
 
 
 def wait_rows(file: h5py.File, rows: int) -> Log:
-    """The log as it is once it has so many rows."""
+    """The log as it is once it has so many rows: /step is looked at first, so
+    that the other fields have at least its length."""
     until(lambda: committed(file) >= rows, f"{rows} rows in the log")
     for name, data in file.items():
-        if name not in STATIC:
+        if name not in STATIC | {"step"}:
             data.refresh()
     return read_log(file)
 
