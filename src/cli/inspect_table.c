@@ -159,6 +159,10 @@ static void print_modes(const struct ge_digest *d, size_t l, bool unicode,
     }
 }
 
+/* Independent replicas whose noise sits in a few entries reach 0.7 by chance
+ * (one layer, K = 8, noise scaled by row and column); copies have 1. */
+static const double correlation_alarm = 0.8;
+
 /* ---- what a person should not miss, each with its number ---- */
 
 /* Each prints its lines and says how many. */
@@ -208,7 +212,7 @@ static size_t remark_replicas(const struct ge_digest *d, FILE *out)
                 i % row->dims.replicas, row->values[GE_REPLICA_NOISE][i]);
         remarks++;
     }
-    if (row->values[GE_CORRELATION][0] > 0.5) {
+    if (row->values[GE_CORRELATION][0] > correlation_alarm) {
         fprintf(out,
                 "  replicas %.0f and %.0f see the same data: correlation of "
                 "their noise %.2f\n",

@@ -41,12 +41,11 @@ void ge_agree_decide(const struct ge_ballot *merged, struct ge_verdict *verdict)
     } else if (word[STOP] || (!word[READY] && !word[WAITING])) {
         verdict->action = GE_VERDICT_END;
     } else if (!word[READY]) {
-        verdict->action = GE_VERDICT_WAIT;
-    } else if (word[CLOSED]) {
+        verdict->action = GE_VERDICT_WAIT; /* NOLINT(bugprone-branch-clone):
+                                              the order of cases is the rule */
+    } else if (word[CLOSED] || -word[MINUS_OLDEST] != word[NEWEST]) {
         verdict->action = GE_VERDICT_ADVANCE;
-        verdict->step = word[NEWEST] + 1;
-    } else if (-word[MINUS_OLDEST] != word[NEWEST]) {
-        verdict->action = GE_VERDICT_ADVANCE;
+        verdict->step += word[CLOSED] ? 1 : 0; /* past all fronts */
     } else if (word[WAITING]) {
         verdict->action = GE_VERDICT_WAIT;
     } else {

@@ -50,16 +50,36 @@ static double jackknife_error(const struct spread *s)
     return sqrt((k - 1.0) / k * s->square);
 }
 
+/* The sums without replica b. Its own terms go, and so does its part in what
+ * the others were held against: without b, L_a is ((K-1) L_a - Ghat_b)/(K-2),
+ * so A_a becomes ((K-1) A_a - p_ab)/(K-2),   p_ab = uhat_a' Ghat_b vhat_a. p_ab
+ * is taken as A_a + (A/B)(B_b - mean_{c != a} B_c): what Ghat_b has more than
+ * the others along this mode shows in B_b as well. Left out, the noise that A
+ * and B share would not cancel in the ratio. Summed over a != b: */
+static struct ge_echo_terms sum_without(const struct ge_echo_terms *sum,
+                                        const struct ge_echo_terms *b, double k)
+{
+    struct ge_echo_terms others = plus(*sum, *b, -1.0);
+    const double more =
+        (k - 1.0) * b->cross - sum->cross + (sum->cross - b->cross) / (k - 1.0);
+
+    if (sum->cross > 0.0 && k > 2.0)
+        others.held_out -= sum->held_out / sum->cross * more / (k - 2.0);
+    return others;
+}
+
 static void errors(const struct ge_echo_terms *terms, size_t replicas,
                    size_t stride, const struct ge_echo_terms *sum,
                    struct ge_echo *out)
 {
+    const double k = (double)replicas;
     struct spread echo = {0}, gain = {0};
 
-    for (size_t a = 0; a < replicas; a++) {
-        const struct ge_echo_terms others = plus(*sum, terms[a * stride], -1.0);
+    for (size_t b = 0; b < replicas; b++) {
+        const struct ge_echo_terms others =
+            sum_without(sum, &terms[b * stride], k);
 
-        spread_add(&echo, echo_of(&others, (double)replicas - 1.0));
+        spread_add(&echo, echo_of(&others, k - 1.0));
         spread_add(&gain, gain_of(&others));
     }
     out->echo_se = jackknife_error(&echo);
@@ -120,7 +140,7 @@ void ge_echo_without(const struct ge_echo_terms *terms, size_t replicas,
 {
     const struct ge_echo_terms sum = sum_of(terms, replicas, stride);
     const struct ge_echo_terms others =
-        plus(sum, terms[without * stride], -1.0);
+        sum_without(&sum, &terms[without * stride], (double)replicas);
 
     values(&others, (double)replicas - 1.0, out);
 }

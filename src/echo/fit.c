@@ -1,6 +1,7 @@
 #include "fit.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 /* An error of exactly zero would take all the weight. */
 static const double least_se = 1e-9;
@@ -60,6 +61,15 @@ static double residual(const struct ge_fit_point *points, size_t count,
     return ee - le * le / ll;
 }
 
+/* Modes of one singular value say nothing of how the echo depends on it. */
+static bool all_alike(const struct ge_fit_point *points, size_t count)
+{
+    for (size_t i = 1; i < count; i++)
+        if (fabs(points[i].s - points[0].s) > 1e-9 * points[0].s)
+            return false;
+    return true;
+}
+
 double ge_fit_q(const struct ge_fit_point *points, size_t count,
                 enum ge_fit_weight weight)
 {
@@ -70,7 +80,7 @@ double ge_fit_q(const struct ge_fit_point *points, size_t count,
     double q = (double)NAN, least = (double)INFINITY;
     size_t best = 0;
 
-    if (count < 2)
+    if (count < 2 || all_alike(points, count))
         return (double)NAN;
     for (size_t i = 0; i < SCAN; i++) {
         const double r =

@@ -14,7 +14,8 @@ static double pivot_square(const double *z, size_t k, size_t p)
             below += z[a * k + b] * z[a * k + b];
         }
     }
-    return above / below;
+    /* Nothing agrees with anything: no echo. */
+    return below == 0.0 ? 0.0 : above / below;
 }
 
 double ge_echo_reverb(const double *z, size_t replicas)
@@ -23,6 +24,8 @@ double ge_echo_reverb(const double *z, size_t replicas)
 
     if (replicas < 2)
         return (double)NAN;
+    if (replicas == 2 && isnan(z[1]))
+        return z[1];
     if (replicas == 2)
         return sqrt(fmin(fmax(z[1], 0.0), 1.0));
     for (size_t p = 0; p < replicas; p++) {

@@ -24,26 +24,32 @@ struct ge_cross {
 /* Condense p [partners]; NaN entries are partners that are missing. */
 void ge_cross_condense(const float *p, size_t partners, struct ge_cross *cross);
 
-/* t = sum_a mean_a / sqrt(sum_a variance_a/partners_a).
+/* t = sum_a mean_a / sqrt(sum_a v_a/partners_a).
  *
- * With two replicas there is one projection each and no spread to see. The
- * variance then is `assumed`: ge_separable_variance().
+ * v_a is the spread that is seen, held up by one that is assumed: with few
+ * replicas the former alone is so uncertain that the level would cost all
+ * power. v_a = ((partners_a - 1) variance_a + prior assumed)/(partners_a - 1 +
+ * prior) with GE_T_PRIOR = 2 degrees of freedom for `assumed`, from
+ * ge_separable_variance(). With one partner it is all there is.
  *
  * cross [replicas] at a distance of `stride`. NaN below two replicas. */
+enum { GE_T_PRIOR = 2 };
 double ge_mode_t(const struct ge_cross *cross, size_t replicas, size_t stride,
                  double assumed);
 
 /* Variance of u' E v for noise whose variance is a product of a row's and a
- * column's, by the leaks of the mode (laws.h) and sigma2: exact for such noise,
- * the isotropic kind included, and a guess for any other. */
-double ge_separable_variance(double tau2_left, double tau2_right, double rows,
+ * column's: exact for such noise, the isotropic kind included, and a guess for
+ * any other.
+ *
+ * \param left, right  expected ||E v||^2 and ||E' u||^2 */
+double ge_separable_variance(double left, double right, double rows,
                              double cols, double sigma2);
 
-/* What t must exceed: 1.37 times the quantile of Student's t at 1 - 0.05/modes
- * with K (K-2) degrees of freedom, and never less than 5. The factor and the
- * floor are calibrated by simulation: the projections of one sample share their
- * noise and their modes are chosen to agree, so that t is wider than Student's.
- * tests/python/test_significance.py holds the rates. \param replicas  K >= 2 */
-double ge_mode_t_threshold(size_t replicas, size_t modes);
+/* What t must exceed: 1.55 times the normal quantile at 1 - 0.05/modes. The
+ * factor is calibrated by simulation for K from 2 to 8 replicas: the
+ * projections of one sample share their noise and their modes are chosen to
+ * agree, so that t is wider than normal. tests/python/test_science.py and
+ * `gradecho selftest` hold the rates. */
+double ge_mode_t_threshold(size_t modes);
 
 #endif

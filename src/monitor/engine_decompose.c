@@ -88,9 +88,9 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
     struct ge_modes held = {0};
     double *row = engine->rows + j * engine->width + engine->report_at[l];
     const size_t modes = layer->modes;
-    double *number = ge_alloc(5 * modes, sizeof *number);
+    double *number = ge_alloc(6 * modes, sizeof *number);
     double *z = number, *a = z + modes, *b = a + modes;
-    double *left = b + modes, *right = left + modes;
+    double *left = b + modes, *right = left + modes, *along = right + modes;
     const float *g =
         ge_engine_entries(engine, j, l, 0, layer->entries, engine->gradient);
 
@@ -104,11 +104,13 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
     GE_TRY(ge_modes_project(&held, g, b));
     subtract(g, mean, layer->entries, engine->others);
     GE_TRY(ge_modes_leak(reference, engine->others, left, right));
+    GE_TRY(ge_modes_project(reference, engine->others, along));
     for (size_t k = 0; k < modes; k++) {
         const struct ge_mode_report report = {
             .terms = {z[k], a[k], b[k], (double)own.s[k]},
             .leak_left = left[k],
             .leak_right = right[k],
+            .along2 = along[k] * along[k],
             .cross = {(double)NAN, (double)NAN, (double)NAN},
         };
 

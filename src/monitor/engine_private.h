@@ -16,8 +16,9 @@
 /* What one replica says of one mode, as it travels. */
 struct ge_mode_report {
     struct ge_echo_terms terms;
-    double leak_left, leak_right; /* of its residual, see ge_modes_leak() */
-    struct ge_cross cross;        /* its modes on the partners' gradients */
+    double leak_left, leak_right, along2; /* of its residual R, see
+                                             ge_modes_leak(); (u' R v)^2 */
+    struct ge_cross cross; /* its modes on the partners' gradients */
 };
 enum { GE_REPORT_SIZE = sizeof(struct ge_mode_report) / sizeof(double) };
 

@@ -161,13 +161,10 @@ static void record_leaks(const struct target *t, size_t k,
 /* Distance to the nearest other singular value of the mean. */
 static double gap(const struct ge_modes *modes, size_t k)
 {
-    double least = (double)INFINITY;
+    const double after = (double)modes->s[k] - (double)modes->s[k + 1];
 
-    if (k > 0)
-        least = (double)modes->s[k - 1] - (double)modes->s[k];
-    if (k + 1 < modes->count)
-        least = fmin(least, (double)modes->s[k] - (double)modes->s[k + 1]);
-    return least;
+    return k == 0 ? after
+                  : fmin((double)modes->s[k - 1] - (double)modes->s[k], after);
 }
 
 /* Reverb of one mode: Z over all pairs of the layer's replicas. Each pair was
@@ -191,6 +188,23 @@ static double reverb(ge_engine *engine, size_t l, size_t k)
         found++;
     }
     return ge_echo_reverb(e->overlaps, count);
+}
+
+/* What one entry u' E v of the noise along a mode would vary by if the noise
+ * were a row's times a column's. */
+static double separable_variance(const struct target *t, size_t k,
+                                 double sigma2)
+{
+    const struct ge_evidence *e = &t->engine->evidence;
+    const double dof = (double)e->replicas - 1.0;
+    double along = 0.0;
+
+    for (size_t a = 0; a < e->replicas; a++)
+        along += e->report[a * t->layer->modes + k].along2 / dof;
+    return ge_separable_variance(*mode_value(t, GE_TAU2_LEFT, k) + along,
+                                 *mode_value(t, GE_TAU2_RIGHT, k) + along,
+                                 (double)t->layer->rows, (double)t->layer->cols,
+                                 sigma2);
 }
 
 static void record_modes(ge_engine *engine, const struct target *t,
@@ -218,12 +232,9 @@ static void record_modes(ge_engine *engine, const struct target *t,
             *mode_value(t, GE_ECHO_REVERB, k) = reverb(engine, t->l, k);
         record_laws(t, k, &echo, noise);
         record_leaks(t, k, &echo, noise->sigma2);
-        *mode_value(t, GE_MODE_T, k) = ge_mode_t(
-            e->cross + k, e->replicas, modes,
-            ge_separable_variance(*mode_value(t, GE_TAU2_LEFT, k),
-                                  *mode_value(t, GE_TAU2_RIGHT, k),
-                                  (double)t->layer->rows,
-                                  (double)t->layer->cols, noise->sigma2));
+        *mode_value(t, GE_MODE_T, k) =
+            ge_mode_t(e->cross + k, e->replicas, modes,
+                      separable_variance(t, k, noise->sigma2));
     }
 }
 

@@ -2,6 +2,7 @@
  * Trainers' segments as a source. A monitor serves one or more trainers of its
  * own node; which ones follows from what the segments say.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,6 +299,7 @@ static gradecho_status attach_local(struct segment_source *s, ge_comm *comm,
     const size_t step = (size_t)ge_comm_node_size(comm);
     const size_t first = (size_t)ge_comm_node_rank(comm);
 
+    assert(step > 0);
     GE_FAIL_IF(first >= count, GRADECHO_E_INPUT,
                "monitor %d has no trainer to serve: start no more monitors on "
                "a node than it has trainers (%zu)",

@@ -1,5 +1,6 @@
 #include "modes.h"
 
+#include <assert.h>
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ static size_t padded(size_t floats)
 size_t ge_modes_floats(const struct ge_modes *modes)
 {
     return padded(modes->count * modes->rows) +
-           padded(modes->count * modes->cols) + padded(modes->count);
+           padded(modes->count * modes->cols) + padded(modes->count + 1);
 }
 
 struct ge_modes ge_modes_view(const struct ge_modes *like, float *block)
@@ -90,6 +91,7 @@ static void settle(const struct ge_modes *reference,
 {
     const size_t r = reference->count, f = found->count;
 
+    assert(f >= r && r > 0);
     for (size_t round = 0; round < r; round++) {
         size_t best = 0;
         float most = -1.0F;

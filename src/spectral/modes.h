@@ -16,9 +16,9 @@
 struct ge_modes {
     size_t rows, cols;
     size_t count;
-    float *u;     /* [count x rows], each mode contiguous, unit norm */
-    float *v;     /* [count x cols] */
-    float *s;     /* [count] */
+    float *u; /* [count x rows], each mode contiguous, unit norm */
+    float *v; /* [count x cols] */
+    float *s; /* [count + 1]; the last: the first value left out, 0 if none */
     float *block; /* the one allocation behind u, v and s */
 };
 

@@ -68,7 +68,10 @@ static void collect(const ge_svd *svd, size_t least, struct ge_modes *modes)
 {
     const float *left = svd->left.at, *right = svd->right.at;
 
-    memcpy(modes->s, svd->values.at, modes->count * sizeof(float));
+    const float *values = svd->values.at;
+
+    memcpy(modes->s, values, modes->count * sizeof(float));
+    modes->s[modes->count] = modes->count < least ? values[modes->count] : 0.0F;
     memcpy(modes->v, left, modes->count * modes->cols * sizeof(float));
     for (size_t k = 0; k < modes->count; k++)
         for (size_t i = 0; i < modes->rows; i++)
