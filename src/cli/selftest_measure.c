@@ -247,8 +247,7 @@ static void add_point(const struct bench *b, size_t k,
 {
     double *const *values = b->row.values;
     const size_t i = place_of(b, k);
-    const double threshold = ge_mode_t_threshold(
-        b->c->replicas, b->source->facts.layers.item[0].modes);
+    const double threshold = ge_mode_t_threshold(b->source->facts.layers.item[0].modes);
 
     result->points[result->point_count++] = (struct ge_selftest_point){
         .s = b->s[k],

@@ -242,8 +242,7 @@ static void record_modes(ge_engine *engine, const struct target *t,
 
 static bool is_signal(const struct target *t, size_t k)
 {
-    const double threshold =
-        ge_mode_t_threshold(t->engine->evidence.replicas, t->layer->modes);
+    const double threshold = ge_mode_t_threshold(t->layer->modes);
 
     return *mode_value(t, GE_MODE_T, k) > threshold &&
            *mode_value(t, GE_ECHO, k) > 0.0;
