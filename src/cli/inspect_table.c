@@ -135,8 +135,8 @@ static void print_modes(const struct ge_digest *d, size_t l, bool unicode,
     static const enum ge_field fields[] = {
         GE_S_REPLICA, GE_S_EST,  GE_ECHO,       GE_ECHO_SE,
         GE_GAIN,      GE_MODE_T, GE_ECHO_EXACT, GE_ECHO_MODE};
-    static const char *const heads[] = {"s seen", "s true", "echo",    "+-",
-                                        "gain",   "hill",   "2-sided", "exact"};
+    static const char *const heads[] = {"s seen", "s true", "echo",  "+-",
+                                        "gain",   "t",      "exact", "mode"};
     const size_t modes = d->row.dims.modes;
     char text[32];
 

@@ -81,7 +81,7 @@ bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
 /* One planted mode of one sample: what is true, and what the row says. */
 struct ge_selftest_point {
     double s, truth, gain_truth;
-    double echo, echo_se, s_est, gain, exact, reverb;
+    double echo, echo_se, s_est, gain, exact, reverb, gap;
     bool signal;
 };
 

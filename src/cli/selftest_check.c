@@ -15,7 +15,7 @@ struct finding {
 
 /* Sums over the points of a check. */
 struct sums {
-    double count, truth, estimate, square, error, covered, signal, spread;
+    double count, truth, estimate, square, error, covered, signal;
 };
 
 /* Of one point: truth, estimate, and their difference as the check counts it.
@@ -40,17 +40,6 @@ static double difference(const struct ge_selftest_point *p,
     return *estimate - *truth;
 }
 
-/* Mean truth over samples of the mode that point i belongs to. */
-static double expected(const struct ge_selftest_result *result, size_t i)
-{
-    const size_t modes = result->point_count / result->sample_count;
-    double sum = 0.0;
-
-    for (size_t j = i % modes; j < result->point_count; j += modes)
-        sum += result->points[j].truth;
-    return sum / (double)result->sample_count;
-}
-
 static struct sums sum_points(const struct ge_selftest_check *check,
                               const struct ge_selftest_result *result)
 {
@@ -63,18 +52,53 @@ static struct sums sum_points(const struct ge_selftest_check *check,
         if (!(p->truth >= check->from && p->truth < check->to))
             continue;
         const double d = difference(p, check->what, &truth, &estimate);
-        const double off = p->echo - expected(result, i);
 
         sum.count += 1.0;
         sum.truth += truth;
         sum.estimate += estimate;
         sum.square += d * d;
-        sum.spread += off * off;
         sum.error += p->echo_se;
         sum.covered += fabs(d) <= 2.0 * p->echo_se ? 1.0 : 0.0;
         sum.signal += p->signal ? 1.0 : 0.0;
     }
     return sum;
+}
+
+/* Mean standard error over the spread of the echo, over the modes whose mean
+ * truth is in the check's range: the spread is the standard deviation over
+ * samples about each mode's own mean, pooled. */
+static struct finding find_spread(const struct ge_selftest_check *check,
+                                  const struct ge_selftest_result *result)
+{
+    const size_t samples = result->sample_count;
+    const size_t modes = result->point_count / samples;
+    struct sums all = {0};
+
+    for (size_t k = 0; k < modes; k++) {
+        struct sums mode = {0};
+
+        for (size_t i = k; i < result->point_count; i += modes) {
+            const double d = result->points[i].echo - mode.estimate;
+
+            mode.count += 1.0;
+            mode.estimate += d / mode.count;
+            mode.square += d * (result->points[i].echo - mode.estimate);
+            mode.truth += result->points[i].truth / (double)samples;
+            mode.error += result->points[i].echo_se;
+        }
+        if (!(mode.truth >= check->from && mode.truth < check->to))
+            continue;
+        all.count += 1.0;
+        all.truth += mode.truth;
+        all.estimate += mode.estimate;
+        all.square += mode.square / (double)(samples - 1);
+        all.error += mode.error / (double)samples;
+    }
+    return (struct finding){
+        .count = samples * (size_t)all.count,
+        .truth = all.truth / all.count,
+        .estimate = all.estimate / all.count,
+        .measured = all.error / all.count / sqrt(all.square / all.count)};
 }
 
 /* Root mean square of misfit_exact over samples. */
@@ -102,8 +126,6 @@ static struct finding find_in_points(const struct ge_selftest_check *check,
         f.measured = sum.covered / sum.count;
     else if (check->what == GE_SELFTEST_ERROR)
         f.measured = sum.error / sum.count / rmse;
-    else if (check->what == GE_SELFTEST_SPREAD)
-        f.measured = sum.error / sum.count / sqrt(sum.spread / sum.count);
     else if (check->what == GE_SELFTEST_FOUND)
         f.measured = sum.signal / sum.count;
     else if (check->what == GE_SELFTEST_MISFIT)
@@ -138,6 +160,8 @@ static struct finding find(const struct ge_selftest_check *check,
 {
     if (check->what == GE_SELFTEST_SIGMA2 || check->what == GE_SELFTEST_SILENT)
         return find_in_samples(check, result);
+    if (check->what == GE_SELFTEST_SPREAD)
+        return find_spread(check, result);
     return find_in_points(check, result);
 }
 

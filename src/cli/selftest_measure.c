@@ -3,6 +3,7 @@
  * against the planted modes, the estimates from the engine's row.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine.h"
@@ -20,9 +21,8 @@ static const double planted_sigma2 = 4e-6;
 /* What is true of one sample, all planted modes side by side. */
 struct truth {
     double *echo;  /* [modes] mean over replicas; sums until then */
-    double *along; /* [modes] u' G v */
+    double *along; /* [modes] uhat' G vhat */
     double *shat;  /* [modes] */
-    float *s_mean; /* [modes] singular value of the mean's matching mode */
 };
 
 struct bench {
@@ -36,15 +36,31 @@ struct bench {
     struct truth truth;
     double *s;       /* [modes] planted */
     double *numbers; /* [3 x modes] behind `truth`: summed in one go */
-    double *number;  /* [modes] */
+    double *number;  /* [the row's modes] */
+    size_t *place;   /* [modes] where in the row, found by the vectors */
     double *mean;    /* [entries] */
     float *narrow;   /* [entries] */
-    struct ge_modes found, matched;
+    struct ge_modes reference; /* of the mean, as many as the row has */
+    struct ge_modes found, own; /* of a replica; own in the reference's order */
+    struct ge_modes matched;    /* of the mean, in the order of the planted */
 };
 
 static bool is_root(const struct bench *b)
 {
     return ge_comm_rank(b->comm) == 0;
+}
+
+/* <u_k, u'_i><v_k, v'_i>. */
+static double overlap(const struct ge_modes *a, size_t k,
+                      const struct ge_modes *b, size_t i)
+{
+    double left = 0.0, right = 0.0;
+
+    for (size_t j = 0; j < a->rows; j++)
+        left += (double)a->u[k * a->rows + j] * (double)b->u[i * a->rows + j];
+    for (size_t j = 0; j < a->cols; j++)
+        right += (double)a->v[k * a->cols + j] * (double)b->v[i * a->cols + j];
+    return left * right;
 }
 
 /* The true singular value whose echo is `echo`, by the exact law: bisection in
@@ -73,13 +89,11 @@ static gradecho_status allocate(struct bench *b)
 
     b->s = ge_alloc(modes, sizeof *b->s);
     b->numbers = ge_alloc(3 * modes, sizeof *b->numbers);
-    b->number = ge_alloc(modes, sizeof *b->number);
-    b->truth.s_mean = ge_alloc(modes, sizeof *b->truth.s_mean);
+    b->place = ge_alloc(modes, sizeof *b->place);
     b->mean = ge_alloc(entries, sizeof *b->mean);
     b->narrow = ge_alloc_aligned(entries, sizeof *b->narrow);
-    GE_FAIL_IF(b->s == NULL || b->numbers == NULL || b->number == NULL ||
-                   b->truth.s_mean == NULL || b->mean == NULL ||
-                   b->narrow == NULL,
+    GE_FAIL_IF(b->s == NULL || b->numbers == NULL || b->place == NULL ||
+                   b->mean == NULL || b->narrow == NULL,
                GRADECHO_E_NOMEM, "no memory for the selftest");
     b->truth.echo = b->numbers;
     b->truth.along = b->truth.echo + modes;
@@ -100,7 +114,12 @@ static gradecho_status set_up_local(struct bench *b)
     gradecho_status status = GRADECHO_OK;
     const struct ge_layer *layer = &b->source->facts.layers.item[0];
 
+    GE_TRY(ge_modes_init(&b->reference, b->c->rows, b->c->cols, layer->modes));
+    GE_TRY(ge_modes_init(&b->own, b->c->rows, b->c->cols, layer->modes));
     GE_TRY(ge_modes_init(&b->found, b->c->rows, b->c->cols, layer->found));
+    b->number = ge_alloc(layer->modes, sizeof *b->number);
+    GE_FAIL_IF(b->number == NULL, GRADECHO_E_NOMEM,
+               "no memory for the selftest");
     if (is_root(b)) {
         const struct ge_dimensions dims = ge_engine_dimensions(b->engine);
 
@@ -146,13 +165,15 @@ static void tear_down(struct bench *b)
     ge_row_fini(&b->row);
     ge_modes_fini(&b->matched);
     ge_modes_fini(&b->found);
+    ge_modes_fini(&b->own);
+    ge_modes_fini(&b->reference);
     ge_svd_destroy(&b->svd);
     ge_engine_destroy(&b->engine);
     ge_source_close(&b->source);
     ge_config_fini(&b->config);
     free(b->narrow);
     free(b->mean);
-    free(b->truth.s_mean);
+    free(b->place);
     free(b->number);
     free(b->numbers);
     free(b->s);
@@ -160,94 +181,106 @@ static void tear_down(struct bench *b)
 
 /* ---- the truth ---- */
 
-/* The modes of `a` that match the planted ones, in their order. */
-static gradecho_status match(struct bench *b, const float *a)
+/* The mean over all replicas and its modes, in the order of the row. */
+static gradecho_status find_reference(struct bench *b)
 {
     gradecho_status status = GRADECHO_OK;
-
-    GE_TRY(ge_svd_leading(b->svd, a, &b->found));
-    GE_TRY(ge_modes_match(ge_planted_modes(b->source), &b->found, &b->matched));
-fail:
-    return status;
-}
-
-/* Add one local replica. */
-static gradecho_status add_replica(struct bench *b, size_t j)
-{
-    gradecho_status status = GRADECHO_OK;
-    const size_t modes = b->c->spectrum->modes;
-    const float *g = b->source->ops->direct(b->source, j, 0);
-
-    for (size_t i = 0; i < b->c->rows * b->c->cols; i++)
-        b->mean[i] += (double)g[i];
-    GE_TRY(match(b, g));
-    ge_modes_overlap(ge_planted_modes(b->source), &b->matched, b->number);
-    for (size_t k = 0; k < modes; k++) {
-        b->truth.echo[k] += b->number[k];
-        b->truth.shat[k] += (double)b->matched.s[k];
-    }
-    GE_TRY(ge_modes_project(&b->matched, ge_planted_gradient(b->source),
-                            b->number));
-    for (size_t k = 0; k < modes; k++)
-        b->truth.along[k] += b->number[k];
-fail:
-    return status;
-}
-
-/* Collective. Also finds which of the mean's modes each planted one is: the
- * row is in the mean's order. */
-static gradecho_status find_truth(struct bench *b)
-{
-    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
-    const size_t modes = b->c->spectrum->modes;
     const size_t entries = b->c->rows * b->c->cols;
 
     for (size_t i = 0; i < entries; i++)
         b->mean[i] = 0.0;
-    for (size_t i = 0; i < 3 * modes; i++)
-        b->numbers[i] = 0.0;
-    ge_message_capture(1);
-    for (size_t j = 0;
-         local >= GRADECHO_OK && j < b->source->facts.replicas_here; j++)
-        local = add_replica(b, j);
-    GE_TRY(ge_comm_agree(b->comm, local));
-    GE_TRY(ge_comm_sum(b->comm, b->numbers, 3 * modes));
+    for (size_t j = 0; j < b->source->facts.replicas_here; j++) {
+        const float *g = b->source->ops->direct(b->source, j, 0);
+
+        for (size_t i = 0; i < entries; i++)
+            b->mean[i] += (double)g[i];
+    }
     GE_TRY(ge_comm_sum(b->comm, b->mean, entries));
-    for (size_t i = 0; i < 3 * modes; i++)
-        b->numbers[i] /= (double)b->c->replicas;
     for (size_t i = 0; i < entries; i++)
         b->narrow[i] = (float)(b->mean[i] / (double)b->c->replicas);
     ge_message_capture(1);
-    if (is_root(b))
-        local = match(b, b->narrow);
-    GE_TRY(ge_comm_agree(b->comm, local));
-    for (size_t k = 0; k < modes; k++)
-        b->truth.s_mean[k] = b->matched.s[k];
+    GE_TRY(ge_comm_agree(b->comm,
+                         ge_svd_leading(b->svd, b->narrow, &b->reference)));
+fail:
+    return status;
+}
+
+/* Which of the mean's modes each planted one is: the one that has most of both
+ * its vectors, wherever it stands in the order of singular values. */
+static gradecho_status place_planted(struct bench *b)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_modes *planted = ge_planted_modes(b->source);
+
+    GE_TRY(ge_modes_match(planted, &b->reference, &b->matched));
+    for (size_t k = 0; k < planted->count; k++)
+        for (size_t i = 0; i < b->reference.count; i++)
+            if (b->reference.s[i] == b->matched.s[k]) /* copied from there */
+                b->place[k] = i;
+fail:
+    return status;
+}
+
+/* The mode of one local replica that the engine matches to the mean's, held
+ * against the planted one. */
+static gradecho_status add_replica(struct bench *b, size_t j)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_modes *planted = ge_planted_modes(b->source);
+
+    GE_TRY(ge_svd_leading(b->svd, b->source->ops->direct(b->source, j, 0),
+                          &b->found));
+    GE_TRY(ge_modes_match(&b->reference, &b->found, &b->own));
+    GE_TRY(ge_modes_project(&b->own, ge_planted_gradient(b->source),
+                            b->number));
+    for (size_t k = 0; k < planted->count; k++) {
+        const size_t i = b->place[k];
+
+        b->truth.echo[k] += overlap(planted, k, &b->own, i);
+        b->truth.along[k] += b->number[i];
+        b->truth.shat[k] += (double)b->own.s[i];
+    }
+fail:
+    return status;
+}
+
+static gradecho_status find_truth_local(struct bench *b)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    for (size_t i = 0; i < 3 * b->c->spectrum->modes; i++)
+        b->numbers[i] = 0.0;
+    GE_TRY(place_planted(b));
+    for (size_t j = 0; j < b->source->facts.replicas_here; j++)
+        GE_TRY(add_replica(b, j));
+fail:
+    return status;
+}
+
+/* Collective. */
+static gradecho_status find_truth(struct bench *b)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t modes = b->c->spectrum->modes;
+
+    GE_TRY(find_reference(b));
+    ge_message_capture(1);
+    GE_TRY(ge_comm_agree(b->comm, find_truth_local(b)));
+    GE_TRY(ge_comm_sum(b->comm, b->numbers, 3 * modes));
+    for (size_t i = 0; i < 3 * modes; i++)
+        b->numbers[i] /= (double)b->c->replicas;
 fail:
     return status;
 }
 
 /* ---- the row ---- */
 
-/* The row's mode whose singular value in the mean is nearest. */
-static size_t place_of(const struct bench *b, size_t k)
-{
-    const double *s_mean = b->row.values[GE_S_MEAN];
-    const double s = (double)b->truth.s_mean[k];
-    size_t best = 0;
-
-    for (size_t i = 1; i < b->source->facts.layers.item[0].modes; i++)
-        if (fabs(s_mean[i] - s) < fabs(s_mean[best] - s))
-            best = i;
-    return best;
-}
-
 static void add_point(const struct bench *b, size_t k,
                       struct ge_selftest_result *result)
 {
     double *const *values = b->row.values;
-    const size_t i = place_of(b, k);
-    const double threshold = ge_mode_t_threshold(b->source->facts.layers.item[0].modes);
+    const size_t i = b->place[k];
+    const double threshold = ge_mode_t_threshold(b->reference.count);
 
     result->points[result->point_count++] = (struct ge_selftest_point){
         .s = b->s[k],
@@ -259,8 +292,10 @@ static void add_point(const struct bench *b, size_t k,
         .gain = values[GE_GAIN][i],
         .exact = values[GE_ECHO_EXACT][i],
         .reverb = values[GE_ECHO_REVERB][i],
+        .gap = values[GE_MODE_GAP][i],
         .signal = values[GE_MODE_T][i] > threshold && values[GE_ECHO][i] > 0.0,
     };
+    if (getenv("H9"))fprintf(stderr,"PT %zux%zu K%zu n%d k%zu place %zu s %.3f smean %.3f (row %.3f) ref %.3f truth %.3f echo %.3f se %.4f rev %.3f s_est %.3f gain %.3f/%.3f t %.1f gap %.1f anis %.1f %.1f\n",b->c->rows,b->c->cols,b->c->replicas,(int)b->c->noise,k,i,b->s[k]*500,(double)b->matched.s[k]*500,values[GE_S_MEAN][i]*500,overlap(ge_planted_modes(b->source),k,&b->matched,k),b->truth.echo[k],values[GE_ECHO][i],values[GE_ECHO_SE][i],values[GE_ECHO_REVERB][i],values[GE_S_EST][i]/b->s[k],values[GE_GAIN][i],b->truth.along[k]/b->truth.shat[k],values[GE_MODE_T][i],values[GE_MODE_GAP][i],values[GE_ANISOTROPY_LEFT][i],values[GE_ANISOTROPY_RIGHT][i]);
 }
 
 static void add_sample(const struct bench *b, struct ge_selftest_result *result)

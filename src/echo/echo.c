@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "jackknife.h"
+
 static struct ge_echo_terms plus(struct ge_echo_terms a, struct ge_echo_terms b,
                                  double sign)
 {
@@ -27,29 +29,6 @@ static double gain_of(const struct ge_echo_terms *sum)
     return sum->s_replica > 0.0 ? sum->held_out / sum->s_replica : (double)NAN;
 }
 
-struct spread {
-    double mean, square; /* Welford */
-    size_t count;
-};
-
-static void spread_add(struct spread *s, double value)
-{
-    const double d = value - s->mean;
-
-    s->count++;
-    s->mean += d / (double)s->count;
-    s->square += d * (value - s->mean);
-}
-
-/* Jackknife: (K-1)/K times the sum of squared deviations of the K
- * leave-one-out values. */
-static double jackknife_error(const struct spread *s)
-{
-    const double k = (double)s->count;
-
-    return sqrt((k - 1.0) / k * s->square);
-}
-
 /* The sums without replica b. Its own terms go, and so does its part in what
  * the others were held against: without b, L_a is ((K-1) L_a - Ghat_b)/(K-2),
  * so A_a becomes ((K-1) A_a - p_ab)/(K-2),   p_ab = uhat_a' Ghat_b vhat_a. p_ab
@@ -73,17 +52,17 @@ static void errors(const struct ge_echo_terms *terms, size_t replicas,
                    struct ge_echo *out)
 {
     const double k = (double)replicas;
-    struct spread echo = {0}, gain = {0};
+    struct ge_jackknife echo = {0}, gain = {0};
 
     for (size_t b = 0; b < replicas; b++) {
         const struct ge_echo_terms others =
             sum_without(sum, &terms[b * stride], k);
 
-        spread_add(&echo, echo_of(&others, k - 1.0));
-        spread_add(&gain, gain_of(&others));
+        ge_jackknife_add(&echo, echo_of(&others, k - 1.0));
+        ge_jackknife_add(&gain, gain_of(&others));
     }
-    out->echo_se = jackknife_error(&echo);
-    out->gain_se = jackknife_error(&gain);
+    out->echo_se = ge_jackknife_error(&echo);
+    out->gain_se = ge_jackknife_error(&gain);
 }
 
 static struct ge_echo_terms sum_of(const struct ge_echo_terms *terms,

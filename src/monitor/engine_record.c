@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine_private.h"
+#include "jackknife.h"
 #include "laws.h"
 #include "memory.h"
 #include "reverb.h"
@@ -304,22 +305,17 @@ static void record_fit(ge_engine *engine, const struct target *t,
     const enum ge_fit_weight weight = engine->config->fit_weights == GE_FIT_OLS
                                           ? GE_WEIGHT_EQUAL
                                           : GE_WEIGHT_DELTA;
-    const double k = (double)e->replicas;
-    double mean = 0.0, square = 0.0;
+    struct ge_jackknife jackknife = {0};
     size_t count = points(engine, t, e->replicas);
 
     *layer_value(t, value) = fit(e->points, count, weight);
     if (e->replicas < 3 || count < 2)
         return;
     for (size_t a = 0; a < e->replicas; a++) {
-        double d = 0.0;
-
         count = points(engine, t, a);
-        d = fit(e->points, count, weight) - mean;
-        mean += d / (double)(a + 1);
-        square += d * d * (double)a / (double)(a + 1);
+        ge_jackknife_add(&jackknife, fit(e->points, count, weight));
     }
-    *layer_value(t, error) = sqrt((k - 1.0) / k * square);
+    *layer_value(t, error) = ge_jackknife_error(&jackknife);
 }
 
 static void record_signal(ge_engine *engine, const struct target *t)

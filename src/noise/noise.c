@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "jackknife.h"
+
 static double sum(const double *values, size_t count)
 {
     double total = 0.0;
@@ -9,27 +11,6 @@ static double sum(const double *values, size_t count)
     for (size_t i = 0; i < count; i++)
         total += values[i];
     return total;
-}
-
-/* A running mean and sum of squared deviations (Welford). */
-struct spread {
-    double mean, square, count;
-};
-
-static void spread_add(struct spread *s, double value)
-{
-    const double d = value - s->mean;
-
-    s->count += 1.0;
-    s->mean += d / s->count;
-    s->square += d * (value - s->mean);
-}
-
-/* Jackknife: (K-1)/K times the squared deviations of the K values that each
- * leave one replica out. */
-static double jackknife_error(const struct spread *s)
-{
-    return sqrt((s->count - 1.0) / s->count * s->square);
 }
 
 /* noise_scale; a ratio with a zero below it is not known. */
@@ -47,7 +28,7 @@ static void estimate_errors(const struct ge_noise_input *in, double entries,
 {
     const double k = (double)in->replicas;
     const double total = sum(in->deviation, in->replicas);
-    struct spread sigma2 = {0}, sqnorm = {0}, noise_scale = {0};
+    struct ge_jackknife sigma2 = {0}, sqnorm = {0}, noise_scale = {0};
 
     for (size_t a = 0; a < in->replicas; a++) {
         const double d = in->deviation[a];
@@ -57,13 +38,13 @@ static void estimate_errors(const struct ge_noise_input *in, double entries,
         if (in->projection != NULL)
             g = in->mean_sqnorm - 2.0 * in->projection[a] / (k - 1.0) +
                 d / ((k - 1.0) * (k - 1.0)) - v * entries / (k - 1.0);
-        spread_add(&sigma2, v);
-        spread_add(&sqnorm, g);
-        spread_add(&noise_scale, scale(in->batch_size, v * entries, g));
+        ge_jackknife_add(&sigma2, v);
+        ge_jackknife_add(&sqnorm, g);
+        ge_jackknife_add(&noise_scale, scale(in->batch_size, v * entries, g));
     }
-    out->sigma2_se = jackknife_error(&sigma2);
-    out->grad_sqnorm_se = jackknife_error(&sqnorm);
-    out->noise_scale_se = jackknife_error(&noise_scale);
+    out->sigma2_se = ge_jackknife_error(&sigma2);
+    out->grad_sqnorm_se = ge_jackknife_error(&sqnorm);
+    out->noise_scale_se = ge_jackknife_error(&noise_scale);
 }
 
 void ge_noise_estimate(const struct ge_noise_input *in, struct ge_noise *out)

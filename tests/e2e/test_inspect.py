@@ -102,6 +102,44 @@ def test_what_stands_out_is_told(log: Path) -> None:
     assert "not finite" not in inspect(log, "--step", "8")
 
 
+SAME = "see the same data"
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize("apart", [0.0, 0.2])
+def test_replicas_with_the_same_data_are_named(
+    tmp_path: Path, pair: tuple[int, int], apart: float
+) -> None:
+    """Exact copies, and nearly so."""
+    rng = np.random.default_rng(51)
+    data = rng.standard_normal((1, 4, 60, 40))
+    data[:, pair[1]] = data[:, pair[0]] + apart * rng.standard_normal((60, 40))
+    path = write_gradients(tmp_path / "grads.h5", {"w": data})
+    log, _ = replay(path, tmp_path / "log.h5")
+    correlation = log["residual_correlation_max"][0]
+    assert correlation > (0.9 if apart else 0.999)
+    lines = [x for x in inspect(tmp_path / "log.h5").splitlines() if SAME in x]
+    assert [x.strip() for x in lines] == [
+        f"replicas {pair[0]} and {pair[1]} {SAME}: correlation of their noise "
+        f"{correlation:.2f}"
+    ]
+
+
+def test_independent_replicas_are_not_accused(tmp_path: Path) -> None:
+    """Noise of which a few rows and columns have most looks alike by chance."""
+    rng = np.random.default_rng(52)
+    data = rng.standard_normal((100, 8, 64, 64))
+    data *= np.exp(rng.standard_normal((100, 1, 64, 1)))
+    data *= np.exp(rng.standard_normal((100, 1, 1, 64)))
+    path = write_gradients(tmp_path / "grads.h5", {"w": data.astype(np.float32)})
+    log, _ = replay(path, tmp_path / "log.h5")
+    order = np.argsort(log["residual_correlation_max"])
+    assert log["residual_correlation_max"][order[-1]] > 0.5  # what was once told
+    for row in order[-3:]:
+        step = str(log["step"][row])
+        assert SAME not in inspect(tmp_path / "log.h5", "--step", step)
+
+
 def test_step_picks_the_sample(log: Path) -> None:
     text = inspect(log, "--step", "8")
     assert "step 8: " in text

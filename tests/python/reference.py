@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,20 @@ def modes(a: Array, count: int) -> tuple[Array, Array, Array]:
     return u[:, :count], s[:count], vt[:count].T
 
 
+def held_out_without(a: Array, b: Array, out: int) -> Array:
+    """A of the other replicas as it were had there never been replica `out`,
+    which is in the means that they are held against; a, b [replica, mode]."""
+    k = len(a)
+    rest = []
+    for i in range(k):
+        if i == out:
+            continue
+        others = np.delete(b, i, axis=0).mean(axis=0)
+        p = a[i] + a.mean(axis=0) / b.mean(axis=0) * (b[out] - others)
+        rest.append(((k - 1) * a[i] - p) / (k - 2) if k > 2 else a[i])
+    return np.array(rest)
+
+
 def gaps(matrix: Array, values: Array) -> Array:
     """Distance of singular values of a matrix to the nearest other one."""
     everything = np.linalg.svd(matrix, compute_uv=False)
@@ -147,8 +162,8 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
         a[i] = np.einsum("ik,ij,jk->k", u, others, v)
         b[i] = np.einsum("ik,ij,jk->k", u_loo, replicas[i], v_loo)
 
-    def ratios(keep: NDArray[np.bool_]) -> tuple[Array, Array, Array, Array]:
-        za, aa, ba, sa = (x[keep].mean(axis=0) for x in (z, a, b, s))
+    def ratios(terms: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
+        za, aa, ba, sa = (x.mean(axis=0) for x in terms)
         with np.errstate(invalid="ignore", divide="ignore"):
             good = (za > 0) & (aa > 0) & (ba > 0)
             return (
@@ -158,9 +173,12 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
                 aa / sa,
             )
 
-    every = np.ones(k, dtype=bool)
-    value, loo, s_est, gain = ratios(every)
-    left_out = [ratios(np.arange(k) != i) for i in range(k)]
+    value, loo, s_est, gain = ratios((z, a, b, s))
+    left_out = []
+    for i in range(k):
+        zi, bi, si = (np.delete(x, i, axis=0) for x in (z, b, s))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            left_out.append(ratios((zi, held_out_without(a, b, i), bi, si)))
     return {
         "echo": np.minimum(np.nan_to_num(value), 1.0),
         "echo_loo": np.minimum(np.nan_to_num(loo), 1.0),
@@ -245,24 +263,32 @@ class Evidence:
     b: Array
     tau2_left: Array  # [mode]
     tau2_right: Array
+    total_left: Array  # [mode] with the part along the mode itself
+    total_right: Array
     cross: Array  # [replica, replica, mode] u_a' G_b v_a; NaN: not partners
 
-    def ratios(self, keep: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
-        """Echo, s_est and gain from these replicas only."""
-        z, a, b, s = (x[keep].mean(axis=0) for x in (self.z, self.a, self.b, self.s))
+    def ratios(
+        self, out: int | None = None, most: float = 1.0
+    ) -> tuple[Array, Array, Array]:
+        """Echo, s_est and gain; without one replica."""
+        a, terms = self.a, (self.z, self.b, self.s)
+        if out is not None:
+            a = held_out_without(a, self.b, out)
+            terms = tuple(np.delete(x, out, axis=0) for x in terms)
+        a = a.mean(axis=0)
+        z, b, s = (x.mean(axis=0) for x in terms)
         with np.errstate(invalid="ignore", divide="ignore"):
             good = (z > 0) & (a > 0) & (b > 0)
-            echo = np.where(good, np.minimum(np.sqrt(np.abs(a * z / b)), 1), 0)
+            echo = np.where(good, np.sqrt(np.abs(a * z / b)), 0)
             s_est = np.where(good, np.sqrt(np.abs(a * b / z)), np.nan)
-        return echo, s_est, a / s
+        return np.minimum(echo, most), s_est, a / s
 
     @property
     def replicas(self) -> int:
         return len(self.z)
 
     def left_out(self) -> list[tuple[Array, Array, Array]]:
-        return [self.ratios(np.arange(self.replicas) != i)
-                for i in range(self.replicas)]
+        return [self.ratios(i) for i in range(self.replicas)]
 
 
 def evidence(
@@ -284,7 +310,7 @@ def evidence(
     u_ref, s_ref, v_ref = modes(mean, count)
     s, z, a, b = (np.empty((k, count)) for _ in range(4))
     us, vs = [], []
-    left, right = np.zeros(count), np.zeros(count)
+    left, right, total_left, total_right = np.zeros((4, count))
     cross = np.full((k, k, count), np.nan)
     for i in range(k):
         others = np.delete(replicas, i, axis=0).mean(axis=0)
@@ -302,36 +328,33 @@ def evidence(
             out_v = np.eye(cols) - np.outer(vn, vn)
             left[m] += ((out_u @ rest @ vn) ** 2).sum() / (k - 1)
             right[m] += ((out_v @ rest.T @ un) ** 2).sum() / (k - 1)
+            total_left[m] += ((rest @ vn) ** 2).sum() / (k - 1)
+            total_right[m] += ((rest.T @ un) ** 2).sum() / (k - 1)
         for j in range(k):
             if 0 < (at[j] - at[i]) % circle <= partners:
                 cross[i, j] = np.diag(u.T @ replicas[j] @ v)
     return Evidence(rows, cols, noise(replicas)["sigma2"], s_ref,
-                    gaps(mean, s_ref), us, vs, s, z, a, b, left, right, cross)
+                    gaps(mean, s_ref), us, vs, s, z, a, b, left, right,
+                    total_left, total_right, cross)
 
 
 def mode_t(of: Evidence) -> Array:
-    """Significance statistic of every mode, three replicas or more."""
-    count = (~np.isnan(of.cross)).sum(axis=1)
-    mean = np.nanmean(of.cross, axis=1)
-    variance = np.nanvar(of.cross, axis=1, ddof=1)
-    t: Array = mean.sum(axis=0) / np.sqrt((variance / count).sum(axis=0))
+    """Significance statistic of every mode, over the replicas that have a
+    partner left."""
+    partners = (~np.isnan(of.cross)).sum(axis=1)
+    cross = of.cross[(partners > 0).all(axis=1)]
+    partners = partners[(partners > 0).all(axis=1)]
+    mean = np.nanmean(cross, axis=1)
+    square = np.nansum((cross - mean[:, None]) ** 2, axis=1)
+    assumed = of.total_left / of.rows * of.total_right / of.cols / of.sigma2
+    variance = (square + 2 * assumed) / (partners + 1)
+    t: Array = mean.sum(axis=0) / np.sqrt((variance / partners).sum(axis=0))
     return t
 
 
-def student_quantile(tail: float, dof: float) -> float:
-    """Of Student's t, by the trapezoidal rule on t = sinh(x) and bisection."""
-    x = np.linspace(0, 25, 200001)
-    density = (1 + np.sinh(x) ** 2 / dof) ** (-(dof + 1) / 2) * np.cosh(x)
-    steps = (density[1:] + density[:-1]) / 2
-    beyond = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
-    beyond /= 2 * beyond[0]
-    return float(np.sinh(np.interp(-tail, -beyond, x)))
-
-
-def threshold(replicas: int, count: int) -> float:
-    """What mode_t must exceed, three replicas or more."""
-    tail = 0.05 / count
-    return max(5.0, 1.37 * student_quantile(tail, replicas * (replicas - 2)))
+def threshold(count: int) -> float:
+    """What mode_t must exceed."""
+    return 1.55 * NormalDist().inv_cdf(1 - 0.05 / count)
 
 
 def reverb(of: Evidence) -> Array:
@@ -421,9 +444,10 @@ def fit_q(s: Array, echo_: Array, se: Array | None = None) -> float:
 def fits(of: Evidence, signal: NDArray[np.bool_]) -> dict[str, float]:
     """Knee and exponent over the signal modes, with jackknife errors; the
     weights stay those of all replicas."""
-    echoes, s_est, _ = of.ratios(np.ones(of.replicas, dtype=bool))
+    echoes, s_est, _ = of.ratios()
     without = of.left_out()
-    se = np.array([jackknife(np.array([x[0][m] for x in without]))
+    free = [of.ratios(i, most=np.inf)[0] for i in range(of.replicas)]
+    se = np.array([jackknife(np.array([x[m] for x in free]))
                    for m in range(len(echoes))])[signal]
     out = {}
     for name, fit in (("tau2_fit", fit_tau2), ("q_fit", fit_q)):

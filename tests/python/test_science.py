@@ -119,7 +119,7 @@ def measured(
 
 
 def values_of(of: reference.Evidence) -> tuple[Array, Array, Array]:
-    return of.ratios(np.ones(of.replicas, dtype=bool))
+    return of.ratios()
 
 
 def clear(of: reference.Evidence) -> NDArray[np.bool_]:
@@ -215,21 +215,13 @@ def test_the_gap_of_the_last_mode_looks_beyond_it(measured: Measured) -> None:
 
 def test_significance_is_the_references(measured: Measured) -> None:
     for layer, row, of in measured.each():
-        if measured.replicas == 2:
-            # By the separable variance: sigma2 along rows times along columns.
-            p = of.cross[0, 1] + of.cross[1, 0]
-            size = of.rows * of.cols * of.sigma2
-            t = p / np.sqrt(2 * of.tau2_left * of.tau2_right / size)
-        else:
-            t = reference.mode_t(of)
+        t = reference.mode_t(of)
         compare(measured, {"mode_t": t}, layer, row, clear(of), 5e-3, 0.02)
-        if measured.replicas > 2:
-            # The log's quantile is an expansion, good to 3 %.
-            bar = reference.threshold(measured.replicas, len(t))
-            got = measured.value(layer, row, "mode_t")[: len(t)]
-            got = got[measured.value(layer, row, "echo")[: len(t)] > 0]
-            count = measured.value(layer, row, "signal_modes")
-            assert (got > 1.03 * bar).sum() <= count <= (got > 0.97 * bar).sum()
+        bar = reference.threshold(len(t))
+        got = measured.value(layer, row, "mode_t")[: len(t)]
+        got = got[measured.value(layer, row, "echo")[: len(t)] > 0]
+        assert (np.abs(got / bar - 1) > 1e-6).all()  # no chance in the count
+        assert measured.value(layer, row, "signal_modes") == (got > bar).sum()
 
 
 def test_reverb_is_the_references_and_near_the_echo(measured: Measured) -> None:
@@ -337,7 +329,24 @@ def test_three_partners_are_the_next_three(tmp_path: Path, ranks: int) -> None:
     )
 
 
-@pytest.mark.parametrize("partners", [8, 3, 2])
+@pytest.mark.parametrize("replicas", [2, 3, 6])
+def test_one_partner_is_enough(tmp_path: Path, replicas: int) -> None:
+    """Then there is no spread to be seen; what is assumed stands in."""
+    data = planted(np.random.default_rng(25), 40, 50, replicas)
+    path = write_gradients(tmp_path / "g.h5", {"w": data})
+    log = replay(path, tmp_path / "l.h5", *EVERY, "--set", "echo.partners=1")
+    of = reference.evidence(data[0].astype(float), partners=1)
+    assert (~np.isnan(of.cross)).sum() == replicas * 16
+    ok = clear(of)
+    assert ok.sum() >= 4
+    assert np.isfinite(log.of("w", "mode_t")[0]).all()
+    np.testing.assert_allclose(
+        log.of("w", "mode_t")[0][ok], reference.mode_t(of)[ok], rtol=5e-3
+    )
+    assert log.of("w", "signal_modes")[0] >= 4
+
+
+@pytest.mark.parametrize("partners", [8, 3, 2, 1])
 def test_a_replica_missing_in_one_layer_is_missing_there(
     tmp_path: Path, partners: int
 ) -> None:
@@ -370,8 +379,7 @@ def test_a_replica_missing_in_one_layer_is_missing_there(
         got = log.of(layer, "mode_t")[0]
         assert np.isfinite(got[ok]).all(), f"mode_t of {layer}: {got}"
         assert log.of(layer, "signal_modes")[0] >= 4
-        if not np.isnan(reference.mode_t(of)[ok]).any():
-            np.testing.assert_allclose(got[ok], reference.mode_t(of)[ok], rtol=5e-3)
+        np.testing.assert_allclose(got[ok], reference.mode_t(of)[ok], rtol=5e-3)
     assert np.isfinite(log["model_noise_scale"]).all()
 
 
@@ -443,14 +451,14 @@ def pure_noise(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[tuple[int, str], list[Log]]:
     folder = tmp_path_factory.mktemp("noise")
-    cases = [(k, kind) for k in (8, 4) for kind in KINDS]
+    cases = [(k, kind) for k in (8, 4, 3, 2) for kind in KINDS]
     with ThreadPoolExecutor(2) as pool:
         logs = pool.map(lambda case: measure_noise(folder, *case), cases)
         return dict(zip(cases, logs, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("replicas", [4, 8])
+@pytest.mark.parametrize("replicas", [2, 3, 4, 8])
 def test_noise_is_not_called_signal(
     pure_noise: dict[tuple[int, str], list[Log]], replicas: int, kind: str
 ) -> None:
@@ -473,12 +481,12 @@ def test_independent_replicas_do_not_look_alike(
     worst = np.concatenate([log["residual_correlation_max"] for log in logs])
     print(f"K = {replicas}, {kind}: largest residual correlation {worst.max():.2f}, "
           f"above 0.5 in {(worst > 0.5).mean():.1%}")
-    assert (worst > 0.9).sum() == 0
-    if kind == "isotropic":
-        assert worst.max() < 0.5
+    assert len(worst) >= 300
+    # What `gradecho inspect` warns of.
+    assert worst.max() <= (0.5 if kind == "isotropic" else 0.8)
 
 
-ECHO, PLANTED_SAMPLES = 0.6, 60  # of each shape
+ECHO, PLANTED_SAMPLES = 0.6, 100  # of each shape
 
 
 def true_echo(replicas: Array, u: Array, v: Array) -> float:
@@ -523,7 +531,7 @@ def plant(
         left, _, right = reference.modes(data[i].mean(axis=0).astype(float), 16)
         which = int(np.abs((u @ left) * (v @ right)).argmax())
         t = log.of("w", "mode_t")[i]
-        found += bool(t[which] > reference.threshold(replicas, 16)
+        found += bool(t[which] > reference.threshold(16)
                       and log.of("w", "signal_modes")[i] >= 1)
     return found, len(modes), echoes
 
@@ -539,8 +547,8 @@ def test_planted_modes_are_found(tmp_path: Path, replicas: int, kind: str) -> No
     print(f"K = {replicas}, {kind}: {found} of {count} found, true echo "
           f"{echoes.mean():.2f} +- {echoes.std():.2f}")
     assert abs(echoes.mean() - ECHO) < 0.06
-    # 95 %, less two standard errors of a count.
-    assert found >= 0.95 * count - 2 * np.sqrt(0.95 * 0.05 * count)
+    assert count >= 200
+    assert found >= 0.95 * count
 
 
 # ---- edges ----

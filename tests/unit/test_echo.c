@@ -26,22 +26,48 @@ static void scatter(struct dice *dice, struct ge_echo_terms *terms,
         };
 }
 
-/* Averages over replicas, all but `out`. */
 static struct ge_echo_terms average(const struct ge_echo_terms *terms,
-                                    size_t replicas, size_t out)
+                                    size_t replicas)
 {
-    const double count = (double)(replicas - (out < replicas ? 1 : 0));
+    const double count = (double)replicas;
     struct ge_echo_terms sum = {0};
 
     for (size_t i = 0; i < replicas; i++) {
-        if (i == out)
-            continue;
         sum.overlap += terms[i].overlap / count;
         sum.held_out += terms[i].held_out / count;
         sum.cross += terms[i].cross / count;
         sum.s_replica += terms[i].s_replica / count;
     }
     return sum;
+}
+
+/* Averages over replicas without b, which is taken out of the others' means,
+ * too: the definition (theory 3), one replica after the other. */
+static struct ge_echo_terms average_without(const struct ge_echo_terms *terms,
+                                            size_t replicas, size_t b)
+{
+    const struct ge_echo_terms mean = average(terms, replicas);
+    const double k = (double)replicas;
+    struct ge_echo_terms others[MOST];
+    size_t count = 0;
+
+    for (size_t a = 0; a < replicas; a++) {
+        double rest = 0.0;
+
+        if (a == b)
+            continue;
+        for (size_t c = 0; c < replicas; c++)
+            rest += c == a ? 0.0 : terms[c].cross / (k - 1.0);
+        const double p = terms[a].held_out +
+                         mean.held_out / mean.cross * (terms[b].cross - rest);
+
+        others[count] = terms[a];
+        if (replicas > 2) /* of two, nothing would be left to hold against */
+            others[count].held_out =
+                ((k - 1.0) * terms[a].held_out - p) / (k - 2.0);
+        count++;
+    }
+    return average(others, count);
 }
 
 /* A planted mode: echo 0.8, echo of the others' mean 0.9, s = 5. Then
@@ -73,7 +99,7 @@ static void the_identities_of_the_averages_hold(void **state)
     (void)state;
     for (size_t k = 2; k <= MOST; k++) {
         scatter(&dice, terms, k, 0.4, 2.0, 2.2, 0.1);
-        const struct ge_echo_terms mean = average(terms, k, k);
+        const struct ge_echo_terms mean = average(terms, k);
         ge_echo_combine(terms, k, 1, &out);
         assert_close(out.echo * out.echo_loo, mean.overlap, 1e-13);
         assert_close(out.s_est * out.echo, mean.held_out, 1e-13);
@@ -105,7 +131,7 @@ static void errors_equal_the_jackknife_by_brute_force(void **state)
     for (size_t k = 3; k <= MOST; k++) {
         scatter(&dice, terms, k, 0.4, 2.0, 2.2, 0.2);
         for (size_t i = 0; i < k; i++) {
-            const struct ge_echo_terms mean = average(terms, k, i);
+            const struct ge_echo_terms mean = average_without(terms, k, i);
 
             echo[i] = sqrt(mean.held_out * mean.overlap / mean.cross);
             gain[i] = mean.held_out / mean.s_replica;
@@ -117,32 +143,80 @@ static void errors_equal_the_jackknife_by_brute_force(void **state)
     }
 }
 
-static void leaving_one_out_is_combining_the_others(void **state)
+static void leaving_one_out_leaves_it_out_of_the_others_means(void **state)
 {
     enum { STRIDE = 2 };
     struct dice dice = dice_start(26);
-    struct ge_echo_terms terms[MOST * STRIDE], others[MOST];
-    struct ge_echo got, expected;
+    struct ge_echo_terms terms[MOST * STRIDE], dense[MOST];
+    struct ge_echo got;
 
     (void)state;
-    for (size_t k = 3; k <= MOST; k++) {
+    for (size_t k = 2; k <= MOST; k++) {
         scatter(&dice, terms, k * STRIDE, 0.4, 2.0, 2.2, 0.2);
+        for (size_t a = 0; a < k; a++)
+            dense[a] = terms[a * STRIDE];
         for (size_t out = 0; out < k; out++) {
-            size_t count = 0;
+            const struct ge_echo_terms m = average_without(dense, k, out);
 
-            for (size_t a = 0; a < k; a++)
-                if (a != out)
-                    others[count++] = terms[a * STRIDE];
-            ge_echo_combine(others, count, 1, &expected);
             ge_echo_without(terms, k, STRIDE, out, &got);
-            assert_close(got.echo, expected.echo, 1e-13);
-            assert_close(got.echo_loo, expected.echo_loo, 1e-13);
-            assert_close(got.s_est, expected.s_est, 1e-13);
-            assert_close(got.gain, expected.gain, 1e-13);
-            assert_close(got.s_replica, expected.s_replica, 1e-13);
+            assert_close(got.echo, sqrt(m.held_out * m.overlap / m.cross),
+                         1e-13);
+            assert_close(got.echo_loo, sqrt(m.cross * m.overlap / m.held_out),
+                         1e-13);
+            assert_close(got.s_est, sqrt(m.held_out * m.cross / m.overlap),
+                         1e-13);
+            assert_close(got.gain, m.held_out / m.s_replica, 1e-13);
+            assert_close(got.s_replica, m.s_replica, 1e-13);
             assert_nan(got.echo_se);
             assert_nan(got.gain_se);
         }
+    }
+}
+
+/* Replicas' gradients that are numbers, g_b, of modes that are all alike: then
+ * L_a is the mean of the other numbers, and leaving b out of the numbers is
+ * what leaving it out of the terms must come to. */
+static void numbers_for_gradients_are_left_out_exactly(void **state)
+{
+    struct dice dice = dice_start(27);
+
+    (void)state;
+    for (size_t k = 3; k <= MOST; k++) {
+        struct ge_echo_terms terms[MOST];
+        struct ge_echo got;
+        double g[MOST], all = 0.0;
+
+        for (size_t a = 0; a < k; a++) {
+            g[a] = 3.0 + 0.3 * dice_normal(&dice);
+            all += g[a];
+        }
+        for (size_t a = 0; a < k; a++)
+            terms[a] = (struct ge_echo_terms){.overlap = 0.49,
+                                              .held_out = (all - g[a]) /
+                                                          ((double)k - 1.0),
+                                              .cross = g[a],
+                                              .s_replica = 4.0};
+        for (size_t b = 0; b < k; b++) {
+            /* Without b, the means of g and of the others' means agree. */
+            const double mean = (all - g[b]) / ((double)k - 1.0);
+
+            ge_echo_without(terms, k, 1, b, &got);
+            assert_close(got.echo, 0.7, 1e-13);
+            assert_close(got.echo_loo, 0.7, 1e-13);
+            assert_close(got.s_est, mean / 0.7, 1e-13);
+            assert_close(got.gain, mean / 4.0, 1e-13);
+        }
+        /* The noise that A and B share cancels in the echo, not in the gain:
+         * its error is that of a mean. */
+        ge_echo_combine(terms, k, 1, &got);
+        double square = 0.0;
+
+        for (size_t a = 0; a < k; a++)
+            square += pow(g[a] - all / (double)k, 2.0);
+        assert_near(got.echo_se, 0.0, 1e-12);
+        assert_close(got.gain_se,
+                     sqrt(square / ((double)k * ((double)k - 1.0))) / 4.0,
+                     1e-11);
     }
 }
 
@@ -304,7 +378,8 @@ int main(void)
         cmocka_unit_test(a_planted_mode_is_read_back),
         cmocka_unit_test(the_identities_of_the_averages_hold),
         cmocka_unit_test(errors_equal_the_jackknife_by_brute_force),
-        cmocka_unit_test(leaving_one_out_is_combining_the_others),
+        cmocka_unit_test(leaving_one_out_leaves_it_out_of_the_others_means),
+        cmocka_unit_test(numbers_for_gradients_are_left_out_exactly),
         cmocka_unit_test(fewer_than_two_replicas_know_nothing),
         cmocka_unit_test(two_replicas_have_an_echo_but_no_error),
         cmocka_unit_test(where_an_average_is_not_positive_there_is_no_echo),

@@ -14,7 +14,7 @@
 
 enum { MOST = 8 };
 
-static const double unknown = NAN;
+static const double unknown = (double)NAN;
 
 /* Points that lie on echo = (1 + tau2/s^2)^-q, s from 8 knees down to 1/2. */
 static size_t on_the_law(struct ge_fit_point *points, double tau2, double q,
@@ -172,7 +172,7 @@ static void the_exponent_leaves_the_least_squares(void **state)
         }
         for (size_t w = 0; w < COUNT_OF(weights); w++) {
             const bool equal = weights[w] == GE_WEIGHT_EQUAL;
-            double least = INFINITY, found = 0.0, at = 0.0, q = 0.0;
+            double least = (double)INFINITY, found = 0.0, at = 0.0, q = 0.0;
 
             for (double l = -12.0; l < 8.0; l += 1e-3) {
                 const double left = square_left(points, MOST, equal, l, &q);
@@ -280,7 +280,8 @@ static void what_the_modes_do_not_determine_is_not_given(void **state)
     }
 }
 
-/* Two numbers cannot be had from one place on the curve. */
+/* Two numbers cannot be had from one place on the curve, however much the
+ * echoes differ there. */
 static void modes_at_one_place_do_not_determine_q(void **state)
 {
     struct dice dice = dice_start(75);
@@ -292,9 +293,24 @@ static void modes_at_one_place_do_not_determine_q(void **state)
         const double echo = 0.2 + 0.7 * dice_uniform(&dice);
 
         for (size_t i = 0; i < MOST; i++)
-            points[i] = (struct ge_fit_point){s, echo, 0.01};
+            points[i] = (struct ge_fit_point){
+                s, draw % 2 == 0 ? echo : 0.2 + 0.7 * dice_uniform(&dice),
+                0.01};
         for (size_t w = 0; w < COUNT_OF(weights); w++)
-            assert_nan(ge_fit_q(points, MOST, weights[w]));
+            for (size_t count = 2; count <= MOST; count++)
+                assert_nan(ge_fit_q(points, count, weights[w]));
+        /* One that lies elsewhere is enough, wherever it stands. */
+        for (size_t i = 0; i < MOST; i++) {
+            struct ge_fit_point other[MOST];
+
+            for (size_t j = 0; j < MOST; j++) {
+                other[j] = points[j];
+                other[j].s *= j == i ? 3.0 : 1.0;
+                other[j].echo = pow(1.0 + s * s / pow(other[j].s, 2.0), -0.8);
+            }
+            for (size_t w = 0; w < COUNT_OF(weights); w++)
+                assert_close(ge_fit_q(other, MOST, weights[w]), 0.8, 1e-4);
+        }
     }
 }
 

@@ -231,19 +231,19 @@ static void a_view_is_the_block_and_not_a_copy(void **state)
         assert_ptr_equal(view.u, block);
         assert_true(view.v >= view.u + view.count * view.rows);
         assert_true(view.s >= view.v + view.count * view.cols);
-        assert_true(view.s + view.count <= block + floats);
+        assert_true(view.s + view.count + 1 <= block + floats);
         assert_int_equal((uintptr_t)view.u % GE_ALIGNMENT, 0);
         assert_int_equal((uintptr_t)view.v % GE_ALIGNMENT, 0);
         assert_int_equal((uintptr_t)view.s % GE_ALIGNMENT, 0);
         /* Written through the one, read through the other. */
         view.u[view.count * view.rows - 1] = 1.0F;
         view.v[view.count * view.cols - 1] = 2.0F;
-        view.s[view.count - 1] = 3.0F;
+        view.s[view.count] = 3.0F; /* the first value left out */
         const struct ge_modes again = ge_modes_view(&like, block);
 
         assert_true(again.u[view.count * view.rows - 1] == 1.0F);
         assert_true(again.v[view.count * view.cols - 1] == 2.0F);
-        assert_true(again.s[view.count - 1] == 3.0F);
+        assert_true(again.s[view.count] == 3.0F);
         free(block);
     }
 }

@@ -95,6 +95,11 @@ static void assert_proper(const struct ge_modes *modes)
         assert_true(modes->s[k] >= 0.0F);
         assert_true(k == 0 || modes->s[k] <= modes->s[k - 1]);
     }
+    /* The first value left out. */
+    assert_true(modes->s[modes->count] >= 0.0F);
+    assert_true(modes->s[modes->count] <= modes->s[modes->count - 1]);
+    if (modes->count == ge_min_size(modes->rows, modes->cols))
+        assert_true(modes->s[modes->count] == 0.0F);
 }
 
 static const struct {
@@ -154,7 +159,7 @@ static void planted_values_are_found(void **state)
 
             assert_ok(ge_svd_leading(svd, a, &modes));
             assert_proper(&modes);
-            for (size_t k = 0; k < count; k++)
+            for (size_t k = 0; k <= count; k++)
                 assert_near((double)modes.s[k], k < rank ? scaled[k] : 0.0,
                             tolerance);
             free(a);
@@ -195,6 +200,35 @@ static void the_first_modes_do_not_depend_on_how_many_are_asked(void **state)
     assert_memory_equal(all.v, few.v, 3 * 20 * sizeof *few.v);
     ge_modes_fini(&all);
     ge_modes_fini(&few);
+    ge_svd_destroy(&svd);
+}
+
+/* One more than is asked for, in every count. */
+static void the_first_value_left_out_is_the_next_one(void **state)
+{
+    struct dice dice = dice_start(44);
+    ge_svd *svd = solver();
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        const size_t m = shapes[i].rows, n = shapes[i].cols;
+        const size_t least = ge_min_size(m, n);
+        struct ge_modes all = room(m, n, least);
+        float *a = malloc(m * n * sizeof *a);
+
+        assert_non_null(a);
+        fill_normal(&dice, a, m * n);
+        assert_ok(ge_svd_leading(svd, a, &all));
+        for (size_t count = 1; count <= ge_min_size(least, 20); count++) {
+            struct ge_modes few = room(m, n, count);
+
+            assert_ok(ge_svd_leading(svd, a, &few));
+            assert_memory_equal(all.s, few.s, (count + 1) * sizeof *few.s);
+            ge_modes_fini(&few);
+        }
+        free(a);
+        ge_modes_fini(&all);
+    }
     ge_svd_destroy(&svd);
 }
 
@@ -265,7 +299,7 @@ static void modes_lie_in_one_aligned_block(void **state)
         assert_true(modes.u >= modes.block);
         assert_true(modes.v >= modes.u + 5 * modes.rows);
         assert_true(modes.s >= modes.v + 5 * modes.cols);
-        assert_true(modes.s + 5 <= modes.block + ge_modes_floats(&modes));
+        assert_true(modes.s + 5 + 1 <= modes.block + ge_modes_floats(&modes));
         ge_modes_fini(&modes);
         assert_null(modes.block);
         ge_modes_fini(&modes);
@@ -570,6 +604,7 @@ int main(void)
         cmocka_unit_test(planted_values_are_found),
         cmocka_unit_test(a_zero_gradient_has_zero_values_and_proper_vectors),
         cmocka_unit_test(the_first_modes_do_not_depend_on_how_many_are_asked),
+        cmocka_unit_test(the_first_value_left_out_is_the_next_one),
         cmocka_unit_test(the_same_bits_in_give_the_same_bits_out),
         cmocka_unit_test(what_does_not_fit_lapack_is_refused),
         cmocka_unit_test(modes_lie_in_one_aligned_block),
