@@ -33,10 +33,8 @@ enum ge_selftest_what {
     GE_SELFTEST_EXACT,    /* of echo_exact */
     GE_SELFTEST_COVERAGE, /* part of echoes within 2 standard errors */
     GE_SELFTEST_ERROR,    /* mean standard error over root mean square error */
-    GE_SELFTEST_SPREAD,   /* mean standard error over the root mean square
-                             distance of echo from its mode's mean truth, which
-                             is the expected echo if samples differ by their
-                             draws alone */
+    GE_SELFTEST_SPREAD,   /* mean standard error over the standard deviation of
+                             echo over samples, about each mode's own mean */
     GE_SELFTEST_MISFIT,   /* misfit_exact over root mean square error of echo */
     GE_SELFTEST_SIGMA2,   /* bias of sigma2 over the planted value */
     GE_SELFTEST_SILENT,   /* part of samples without a signal mode */
@@ -81,7 +79,7 @@ bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
 /* One planted mode of one sample: what is true, and what the row says. */
 struct ge_selftest_point {
     double s, truth, gain_truth;
-    double echo, echo_se, s_est, gain, exact, reverb, gap;
+    double echo, echo_se, s_est, gain, exact, reverb;
     bool signal;
 };
 

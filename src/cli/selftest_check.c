@@ -94,11 +94,11 @@ static struct finding find_spread(const struct ge_selftest_check *check,
         all.square += mode.square / (double)(samples - 1);
         all.error += mode.error / (double)samples;
     }
-    return (struct finding){
-        .count = samples * (size_t)all.count,
-        .truth = all.truth / all.count,
-        .estimate = all.estimate / all.count,
-        .measured = all.error / all.count / sqrt(all.square / all.count)};
+    return (struct finding){.count = samples * (size_t)all.count,
+                            .truth = all.truth / all.count,
+                            .estimate = all.estimate / all.count,
+                            .measured = all.error / all.count /
+                                        sqrt(all.square / all.count)};
 }
 
 /* Root mean square of misfit_exact over samples. */
@@ -241,9 +241,9 @@ static void print_line(const struct ge_selftest_case *c,
 
     snprintf(shape, sizeof shape, "%zux%zu", c->rows, c->cols);
     if (check->to > 1.0 && check->from > 0.0)
-        snprintf(range, sizeof range, ">=%.1f", check->from);
+        snprintf(range, sizeof range, ">=%.2g", check->from);
     else if (check->from > 0.0)
-        snprintf(range, sizeof range, "%.1f-%.1f", check->from, check->to);
+        snprintf(range, sizeof range, "%.2g-%.2g", check->from, check->to);
     printf("%-9s %-7s %2zu %-10s %-19s %-8s %5zu", c->spectrum->name, shape,
            c->replicas, noise_of(c), name_of(check->what), range, f->count);
     print_number(f->truth);

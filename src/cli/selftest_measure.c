@@ -40,7 +40,7 @@ struct bench {
     size_t *place;   /* [modes] where in the row, found by the vectors */
     double *mean;    /* [entries] */
     float *narrow;   /* [entries] */
-    struct ge_modes reference; /* of the mean, as many as the row has */
+    struct ge_modes reference;  /* of the mean, as many as the row has */
     struct ge_modes found, own; /* of a replica; own in the reference's order */
     struct ge_modes matched;    /* of the mean, in the order of the planted */
 };
@@ -231,8 +231,8 @@ static gradecho_status add_replica(struct bench *b, size_t j)
     GE_TRY(ge_svd_leading(b->svd, b->source->ops->direct(b->source, j, 0),
                           &b->found));
     GE_TRY(ge_modes_match(&b->reference, &b->found, &b->own));
-    GE_TRY(ge_modes_project(&b->own, ge_planted_gradient(b->source),
-                            b->number));
+    GE_TRY(
+        ge_modes_project(&b->own, ge_planted_gradient(b->source), b->number));
     for (size_t k = 0; k < planted->count; k++) {
         const size_t i = b->place[k];
 
@@ -292,10 +292,10 @@ static void add_point(const struct bench *b, size_t k,
         .gain = values[GE_GAIN][i],
         .exact = values[GE_ECHO_EXACT][i],
         .reverb = values[GE_ECHO_REVERB][i],
-        .gap = values[GE_MODE_GAP][i],
         .signal = values[GE_MODE_T][i] > threshold && values[GE_ECHO][i] > 0.0,
     };
-    if (getenv("H9"))fprintf(stderr,"PT %zux%zu K%zu n%d k%zu place %zu s %.3f smean %.3f (row %.3f) ref %.3f truth %.3f echo %.3f se %.4f rev %.3f s_est %.3f gain %.3f/%.3f t %.1f gap %.1f anis %.1f %.1f\n",b->c->rows,b->c->cols,b->c->replicas,(int)b->c->noise,k,i,b->s[k]*500,(double)b->matched.s[k]*500,values[GE_S_MEAN][i]*500,overlap(ge_planted_modes(b->source),k,&b->matched,k),b->truth.echo[k],values[GE_ECHO][i],values[GE_ECHO_SE][i],values[GE_ECHO_REVERB][i],values[GE_S_EST][i]/b->s[k],values[GE_GAIN][i],b->truth.along[k]/b->truth.shat[k],values[GE_MODE_T][i],values[GE_MODE_GAP][i],values[GE_ANISOTROPY_LEFT][i],values[GE_ANISOTROPY_RIGHT][i]);
+    if (getenv("H9")) { fprintf(stderr,"PT %zux%zu K%zu k%zu place %zu s %.3f smean %.3f %.3f ref %.3f truth %.3f echo %.3f se %.4f loo %.3f rev %.3f s_est %.3f gain %.3f/%.3f t %.1f gap %.1f anis %.1f %.1f ",b->c->rows,b->c->cols,b->c->replicas,k,i,b->s[k]*500,(double)b->matched.s[k]*500,values[GE_S_MEAN][i]*500,overlap(ge_planted_modes(b->source),k,&b->matched,k),b->truth.echo[k],values[GE_ECHO][i],values[GE_ECHO_SE][i],values[GE_ECHO_LOO][i],values[GE_ECHO_REVERB][i],values[GE_S_EST][i]/b->s[k],values[GE_GAIN][i],b->truth.along[k]/b->truth.shat[k],values[GE_MODE_T][i],values[GE_MODE_GAP][i],values[GE_ANISOTROPY_LEFT][i],values[GE_ANISOTROPY_RIGHT][i]);
+    for(size_t x=0;x<8;x++)fprintf(stderr,"%.1f:%.2f ",(double)b->reference.s[x]*500,overlap(ge_planted_modes(b->source),k,&b->reference,x));fprintf(stderr,"\n");}
 }
 
 static void add_sample(const struct bench *b, struct ge_selftest_result *result)

@@ -30,6 +30,9 @@ double ge_mode_t(const struct ge_cross *cross, size_t replicas, size_t stride,
     for (size_t a = 0; a < replicas; a++) {
         const struct ge_cross *c = &cross[a * stride];
         const double dof = c->partners - 1.0, prior = GE_T_PRIOR;
+
+        if (!(c->partners > 0.0))
+            continue; /* all its partners are missing: it says nothing */
         const double seen = dof > 0.0 ? dof * c->variance : 0.0;
 
         sum += c->mean;

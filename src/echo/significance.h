@@ -30,7 +30,8 @@ void ge_cross_condense(const float *p, size_t partners, struct ge_cross *cross);
  * replicas the former alone is so uncertain that the level would cost all
  * power. v_a = ((partners_a - 1) variance_a + prior assumed)/(partners_a - 1 +
  * prior) with GE_T_PRIOR = 2 degrees of freedom for `assumed`, from
- * ge_separable_variance(). With one partner it is all there is.
+ * ge_separable_variance(). With one partner it is all there is. A replica
+ * without any is passed over.
  *
  * cross [replicas] at a distance of `stride`. NaN below two replicas. */
 enum { GE_T_PRIOR = 2 };

@@ -125,9 +125,9 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
     X(ECHO_EXACT, "echo_exact", GE_PER_MODE, GE_F32, "1",                      \
       "echo by the exact infinite-size law, isotropic noise")                  \
     X(ECHO_MODE, "echo_mode", GE_PER_MODE, GE_F32, "1",                        \
-      "echo by the mode-resolved law, closed form")                            \
-    X(ECHO_MODE_FIRST, "echo_mode_first", GE_PER_MODE, GE_F32, "1",            \
       "echo by the mode-resolved law, first order")                            \
+    X(ECHO_MODE_CLOSED, "echo_mode_closed", GE_PER_MODE, GE_F32, "1",          \
+      "echo by the mode-resolved law, closed form")                            \
     X(ECHO_HILL_ASYM, "echo_hill_asym", GE_PER_MODE, GE_F32, "1",              \
       "echo by the hill law with tau2_asym on the true axis")                  \
     X(MODE_T, "mode_t", GE_PER_MODE, GE_F32, "1",                              \

@@ -153,19 +153,22 @@ static void record_leaks(const struct target *t, size_t k,
         left / ((double)t->layer->rows * sigma2);
     *mode_value(t, GE_ANISOTROPY_RIGHT, k) =
         right / ((double)t->layer->cols * sigma2);
-    *mode_value(t, GE_ECHO_MODE, k) =
+    *mode_value(t, GE_ECHO_MODE_CLOSED, k) =
         ge_law_mode_closed(left, right, echo->s_est);
-    *mode_value(t, GE_ECHO_MODE_FIRST, k) =
+    *mode_value(t, GE_ECHO_MODE, k) =
         ge_law_mode_first(left, right, echo->s_est);
 }
 
-/* Distance to the nearest other singular value of the mean. */
+/* Distance to the nearest other singular value of the mean, whether that mode
+ * is measured or not; infinite if there is no other. */
 static double gap(const struct ge_modes *modes, size_t k)
 {
-    const double after = (double)modes->s[k] - (double)modes->s[k + 1];
+    const bool last = k + 1 == ge_min_size(modes->rows, modes->cols);
+    const double before = k > 0 ? (double)modes->s[k - 1] - (double)modes->s[k]
+                                : (double)INFINITY;
 
-    return k == 0 ? after
-                  : fmin((double)modes->s[k - 1] - (double)modes->s[k], after);
+    return last ? before
+                : fmin(before, (double)modes->s[k] - (double)modes->s[k + 1]);
 }
 
 /* Reverb of one mode: Z over all pairs of the layer's replicas. Each pair was

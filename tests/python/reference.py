@@ -390,8 +390,8 @@ def mode_laws(of: Evidence, s_est: Array) -> dict[str, Array]:
         "tau2_right_mode": right,
         "anisotropy_left": left / (of.rows * of.sigma2),
         "anisotropy_right": right / (of.cols * of.sigma2),
-        "echo_mode": closed,
-        "echo_mode_first": 1 / np.sqrt((1 + left / s2) * (1 + right / s2)),
+        "echo_mode_closed": closed,
+        "echo_mode": 1 / np.sqrt((1 + left / s2) * (1 + right / s2)),
         "echo_hill_asym": 1 / (1 + of.sigma2 * (of.rows + of.cols) / 2 / s2),
     }
 

@@ -601,7 +601,7 @@ def test_nothing_is_infinite(edge_log: Log) -> None:
 
 
 PURE = ("echo", "echo_se", "echo_loo", "echo_reverb", "gain", "gain_se", "echo_hill",
-        "echo_two_sided", "echo_exact", "echo_mode", "echo_mode_first",
+        "echo_two_sided", "echo_exact", "echo_mode", "echo_mode_closed",
         "echo_hill_asym", "anisotropy_left", "anisotropy_right")
 
 
