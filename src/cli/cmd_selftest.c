@@ -134,7 +134,25 @@ int ge_cmd_selftest(int argc, char **argv)
         .doc = "Measure planted gradients, whose truth is known, with the "
                "engine of `monitor`, and hold the errors against their bounds."
                "\vExit code 0 if all hold, 1 if not. Also under mpirun, with "
-               "the replicas spread over the ranks: the numbers are the same."};
+               "the replicas spread over the ranks: the numbers are the same."
+               "\n\nColumns: `echoes` is what the check's modes are picked "
+               "by, the true echo, which is the mean over replicas of what the "
+               "mode that is matched to the mean's has of the planted one. "
+               "`truth`, `estimate` and `bias` are means over the n modes or "
+               "samples, `measured` is what the bound is about. A line with - "
+               "for its bound is told and not judged."
+               "\n\nConditions: laws and errors are judged on modes far apart "
+               "and noise that is isotropic; the law near the noise from 8 "
+               "replicas, standard errors at 8 and more. se / spread is the "
+               "mean standard error over the standard deviation of the "
+               "estimate from sample to sample. Where the noise is not "
+               "isotropic, the echo is judged from 6 replicas and for `clear` "
+               "modes: signal, and mode_gap at least three times the square "
+               "root of the larger anisotropy, which is three times the noise "
+               "along the mode. Noise of that kind has loud directions of its "
+               "own, and a mode next to one mixes with it; `mode clear` tells "
+               "the part of the planted modes that were counted. A mode to be "
+               "found in such noise has a true echo of 0.5 or more."};
     struct arguments a = {.effort = GE_SELFTEST_NORMAL, .seed = 1};
     gradecho_status status = GRADECHO_OK;
     ge_comm *comm = NULL;

@@ -160,8 +160,8 @@ static void print_modes(const struct ge_digest *d, size_t l, bool unicode,
 }
 
 /* Independent replicas whose noise sits in a few entries look alike by chance:
- * 0.90 was the most in 1,800 draws of one layer, K = 8, with noise scaled by row
- * and column (lognormal, log-sigma 1). Copies have 1. */
+ * 0.90 was the most in 1,800 draws of one layer, K = 8, with noise scaled by
+ * row and column (lognormal, log-sigma 1). Copies have 1. */
 static const double correlation_alarm = 0.9;
 
 /* ---- what a person should not miss, each with its number ---- */

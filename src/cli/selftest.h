@@ -38,7 +38,8 @@ enum ge_selftest_what {
     GE_SELFTEST_MISFIT,   /* misfit_exact over root mean square error of echo */
     GE_SELFTEST_SIGMA2,   /* bias of sigma2 over the planted value */
     GE_SELFTEST_SILENT,   /* part of samples without a signal mode */
-    GE_SELFTEST_FOUND     /* part of modes that pass as signal */
+    GE_SELFTEST_FOUND,    /* part of modes that pass as signal */
+    GE_SELFTEST_CLEAR     /* part of modes that are clear, see below */
 };
 
 /* One check: over modes with a true echo in [from, to), at a number of
@@ -48,6 +49,8 @@ struct ge_selftest_check {
     enum ge_selftest_what what;
     size_t replicas_from, replicas_to;
     double from, to;
+    bool clear; /* over clear modes only: signal, and away from others by three
+                   times the noise along them */
     double least, most;
 };
 
@@ -80,7 +83,7 @@ bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
 struct ge_selftest_point {
     double s, truth, gain_truth;
     double echo, echo_se, s_est, gain, exact, reverb;
-    bool signal;
+    bool signal, clear;
 };
 
 struct ge_selftest_sample {

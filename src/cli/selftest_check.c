@@ -3,6 +3,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "selftest.h"
 
@@ -15,7 +16,7 @@ struct finding {
 
 /* Sums over the points of a check. */
 struct sums {
-    double count, truth, estimate, square, error, covered, signal;
+    double count, truth, estimate, square, error, covered, signal, clear;
 };
 
 /* Of one point: truth, estimate, and their difference as the check counts it.
@@ -49,7 +50,8 @@ static struct sums sum_points(const struct ge_selftest_check *check,
         const struct ge_selftest_point *p = &result->points[i];
         double truth = 0.0, estimate = 0.0;
 
-        if (!(p->truth >= check->from && p->truth < check->to))
+        if (!(p->truth >= check->from && p->truth < check->to) ||
+            (check->clear && !p->clear))
             continue;
         const double d = difference(p, check->what, &truth, &estimate);
 
@@ -60,6 +62,7 @@ static struct sums sum_points(const struct ge_selftest_check *check,
         sum.error += p->echo_se;
         sum.covered += fabs(d) <= 2.0 * p->echo_se ? 1.0 : 0.0;
         sum.signal += p->signal ? 1.0 : 0.0;
+        sum.clear += p->clear ? 1.0 : 0.0;
     }
     return sum;
 }
@@ -128,6 +131,8 @@ static struct finding find_in_points(const struct ge_selftest_check *check,
         f.measured = sum.error / sum.count / rmse;
     else if (check->what == GE_SELFTEST_FOUND)
         f.measured = sum.signal / sum.count;
+    else if (check->what == GE_SELFTEST_CLEAR)
+        f.measured = sum.clear / sum.count;
     else if (check->what == GE_SELFTEST_MISFIT)
         f.measured = misfit_of(result) / rmse;
     return f;
@@ -182,6 +187,7 @@ static const char *name_of(enum ge_selftest_what what)
         [GE_SELFTEST_SIGMA2] = "sigma2 bias",
         [GE_SELFTEST_SILENT] = "no false signal",
         [GE_SELFTEST_FOUND] = "mode found",
+        [GE_SELFTEST_CLEAR] = "mode clear",
     };
 
     return names[what];
@@ -228,7 +234,7 @@ static void print_bound(const struct ge_selftest_check *check)
 
 void ge_selftest_print_title(void)
 {
-    printf("%-9s %-7s %2s %-10s %-19s %-8s %5s %8s %8s %8s %8s %-8s\n",
+    printf("%-9s %-7s %2s %-10s %-19s %-11s %5s %8s %8s %8s %8s %-8s\n",
            "planted", "shape", "K", "noise", "check", "echoes", "n", "truth",
            "estimate", "bias", "measured", "bound");
 }
@@ -244,7 +250,9 @@ static void print_line(const struct ge_selftest_case *c,
         snprintf(range, sizeof range, ">=%.2g", check->from);
     else if (check->from > 0.0)
         snprintf(range, sizeof range, "%.2g-%.2g", check->from, check->to);
-    printf("%-9s %-7s %2zu %-10s %-19s %-8s %5zu", c->spectrum->name, shape,
+    if (check->clear)
+        strcat(range, " clear");
+    printf("%-9s %-7s %2zu %-10s %-19s %-11s %5zu", c->spectrum->name, shape,
            c->replicas, noise_of(c), name_of(check->what), range, f->count);
     print_number(f->truth);
     print_number(f->estimate);

@@ -3,7 +3,6 @@
  * against the planted modes, the estimates from the engine's row.
  */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine.h"
@@ -275,12 +274,25 @@ fail:
 
 /* ---- the row ---- */
 
+/* Signal, and farther from the nearest other mode of the mean than three times
+ * the noise along it: nothing that the noise could mix it with. */
+static bool is_clear(const struct bench *b, size_t i, bool signal)
+{
+    double *const *values = b->row.values;
+    const double most =
+        fmax(values[GE_ANISOTROPY_LEFT][i], values[GE_ANISOTROPY_RIGHT][i]);
+
+    return signal && values[GE_MODE_GAP][i] >= 3.0 * sqrt(most);
+}
+
 static void add_point(const struct bench *b, size_t k,
                       struct ge_selftest_result *result)
 {
     double *const *values = b->row.values;
     const size_t i = b->place[k];
-    const double threshold = ge_mode_t_threshold(b->reference.count);
+    const bool signal =
+        values[GE_MODE_T][i] > ge_mode_t_threshold(b->reference.count) &&
+        values[GE_ECHO][i] > 0.0;
 
     result->points[result->point_count++] = (struct ge_selftest_point){
         .s = b->s[k],
@@ -292,10 +304,9 @@ static void add_point(const struct bench *b, size_t k,
         .gain = values[GE_GAIN][i],
         .exact = values[GE_ECHO_EXACT][i],
         .reverb = values[GE_ECHO_REVERB][i],
-        .signal = values[GE_MODE_T][i] > threshold && values[GE_ECHO][i] > 0.0,
+        .signal = signal,
+        .clear = is_clear(b, i, signal),
     };
-    if (getenv("H9")) { fprintf(stderr,"PT %zux%zu K%zu k%zu place %zu s %.3f smean %.3f %.3f ref %.3f truth %.3f echo %.3f se %.4f loo %.3f rev %.3f s_est %.3f gain %.3f/%.3f t %.1f gap %.1f anis %.1f %.1f ",b->c->rows,b->c->cols,b->c->replicas,k,i,b->s[k]*500,(double)b->matched.s[k]*500,values[GE_S_MEAN][i]*500,overlap(ge_planted_modes(b->source),k,&b->matched,k),b->truth.echo[k],values[GE_ECHO][i],values[GE_ECHO_SE][i],values[GE_ECHO_LOO][i],values[GE_ECHO_REVERB][i],values[GE_S_EST][i]/b->s[k],values[GE_GAIN][i],b->truth.along[k]/b->truth.shat[k],values[GE_MODE_T][i],values[GE_MODE_GAP][i],values[GE_ANISOTROPY_LEFT][i],values[GE_ANISOTROPY_RIGHT][i]);
-    for(size_t x=0;x<8;x++)fprintf(stderr,"%.1f:%.2f ",(double)b->reference.s[x]*500,overlap(ge_planted_modes(b->source),k,&b->reference,x));fprintf(stderr,"\n");}
 }
 
 static void add_sample(const struct bench *b, struct ge_selftest_result *result)

@@ -3,8 +3,6 @@
  * the product of shapes and numbers of replicas.
  */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "memory.h"
 #include "selftest.h"
@@ -34,44 +32,45 @@ static const struct ge_selftest_spectrum nothing = {"nothing", NULL, 0};
 #define AT_MOST(x) 0.0, (x)
 #define AT_LEAST(x) (x), (double)INFINITY
 #define TOLD -(double)INFINITY, (double)INFINITY
-#define STRONG 0.6, 1.1
-#define ANY -1.0, 1.1
+#define STRONG 0.6, 1.1, false
+#define CLEAR 0.6, 1.1, true
+#define ANY -1.0, 1.1, false
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* Isotropic noise, modes far apart. The first NEAR_NOISE ones need a mode near
  * the noise. With few replicas the own draws of a mode near the noise are
- * farther from the law than the law's error, so that only told. */
+ * farther from the law than the law's own error: told, not judged. */
 enum { NEAR_NOISE = 7 };
 static const struct ge_selftest_check accuracy[] = {
-    {GE_SELFTEST_ECHO, FEW, 0.4, 0.6, AT_MOST(0.03)},
-    {GE_SELFTEST_ECHO, MANY, 0.4, 0.6, AT_MOST(0.02)},
-    {GE_SELFTEST_S, ALL, 0.4, 0.6, TOLD},
-    {GE_SELFTEST_GAIN, ALL, 0.4, 0.6, TOLD},
-    {GE_SELFTEST_EXACT, FEW, 0.4, 0.6, TOLD},
-    {GE_SELFTEST_COVERAGE, 3, SIZE_MAX, 0.4, 0.6, TOLD},
-    {GE_SELFTEST_SPREAD, MANY, 0.4, 0.6, 0.5, 2.0},
+    {GE_SELFTEST_ECHO, FEW, 0.4, 0.6, false, AT_MOST(0.03)},
+    {GE_SELFTEST_ECHO, MANY, 0.4, 0.6, false, AT_MOST(0.02)},
+    {GE_SELFTEST_S, ALL, 0.4, 0.6, false, TOLD},
+    {GE_SELFTEST_GAIN, ALL, 0.4, 0.6, false, TOLD},
+    {GE_SELFTEST_EXACT, FEW, 0.4, 0.6, false, TOLD},
+    {GE_SELFTEST_COVERAGE, 3, SIZE_MAX, 0.4, 0.6, false, TOLD},
+    {GE_SELFTEST_SPREAD, MANY, 0.4, 0.6, false, 0.5, 2.0},
     {GE_SELFTEST_ECHO, FEW, STRONG, AT_MOST(0.015)},
     {GE_SELFTEST_ECHO, MANY, STRONG, AT_MOST(0.012)},
     {GE_SELFTEST_S, FEW, STRONG, AT_MOST(0.04)},
     {GE_SELFTEST_S, MANY, STRONG, AT_MOST(0.02)},
     {GE_SELFTEST_GAIN, ALL, STRONG, AT_MOST(0.02)},
     {GE_SELFTEST_EXACT, FEW, STRONG, AT_MOST(0.02)},
-    {GE_SELFTEST_EXACT, MANY, 0.4, 1.1, AT_MOST(0.02)},
-    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, AT_LEAST(0.85)},
-    {GE_SELFTEST_SPREAD, MANY, 0.6, 0.85, 0.5, 2.0},
-    {GE_SELFTEST_SPREAD, MANY, 0.85, 1.1, 0.5, 2.0},
-    {GE_SELFTEST_ERROR, MANY, 0.4, 1.1, TOLD},
+    {GE_SELFTEST_EXACT, MANY, 0.4, 1.1, false, AT_MOST(0.02)},
+    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, false, AT_LEAST(0.85)},
+    {GE_SELFTEST_SPREAD, MANY, 0.6, 0.85, false, 0.5, 2.0},
+    {GE_SELFTEST_SPREAD, MANY, 0.85, 1.1, false, 0.5, 2.0},
+    {GE_SELFTEST_ERROR, MANY, 0.4, 1.1, false, TOLD},
 };
 
 /* Other shapes, some of them small: errors are larger in proportion. */
 static const struct ge_selftest_check told[] = {
     {GE_SELFTEST_ECHO, ALL, STRONG, TOLD},
-    {GE_SELFTEST_ECHO, ALL, 0.4, 0.6, TOLD},
+    {GE_SELFTEST_ECHO, ALL, 0.4, 0.6, false, TOLD},
     {GE_SELFTEST_S, ALL, STRONG, TOLD},
     {GE_SELFTEST_GAIN, ALL, STRONG, TOLD},
-    {GE_SELFTEST_EXACT, ALL, 0.4, 1.1, TOLD},
-    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, AT_LEAST(0.85)},
+    {GE_SELFTEST_EXACT, ALL, 0.4, 1.1, false, TOLD},
+    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, false, AT_LEAST(0.85)},
 };
 
 /* Where modes mix, the held-out gradient along a mode holds its neighbours'
@@ -79,28 +78,30 @@ static const struct ge_selftest_check told[] = {
  * not. */
 static const struct ge_selftest_check mixed[] = {
     {GE_SELFTEST_ECHO, ALL, STRONG, TOLD},
-    {GE_SELFTEST_ECHO, ALL, 0.4, 0.6, TOLD},
+    {GE_SELFTEST_ECHO, ALL, 0.4, 0.6, false, TOLD},
     {GE_SELFTEST_REVERB, MANY, STRONG, AT_MOST(0.012)},
-    {GE_SELFTEST_REVERB, MANY, 0.4, 0.6, AT_MOST(0.02)},
-    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, TOLD},
+    {GE_SELFTEST_REVERB, MANY, 0.4, 0.6, false, AT_MOST(0.02)},
+    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, false, TOLD},
     {GE_SELFTEST_GAIN, ALL, STRONG, AT_MOST(0.02)},
 };
 
 /* Noise that is not isotropic: the measured echo holds, the isotropic law does
- * not, and misfit_exact says so. With fewer than 6 replicas single directions
- * of loud noise mix with the modes: told, not judged. */
+ * not, and misfit_exact says so. Such noise has singular values of its own far
+ * above its bulk, which can lie next to a planted one: the bound is about modes
+ * that are clear of them, and with fewer than 6 replicas nothing is judged. */
 #define SOME 2, 6
 #define ENOUGH 6, SIZE_MAX
 static const struct ge_selftest_check uneven[] = {
-    {GE_SELFTEST_ECHO, ENOUGH, STRONG, AT_MOST(0.03)},
-    {GE_SELFTEST_ECHO, SOME, STRONG, TOLD},
-    {GE_SELFTEST_ECHO, ALL, 0.4, 0.6, TOLD},
+    {GE_SELFTEST_ECHO, ENOUGH, CLEAR, AT_MOST(0.03)},
+    {GE_SELFTEST_ECHO, ALL, STRONG, TOLD},
+    {GE_SELFTEST_ECHO, ALL, 0.4, 0.6, false, TOLD},
     {GE_SELFTEST_GAIN, ALL, STRONG, TOLD},
     {GE_SELFTEST_EXACT, ALL, STRONG, TOLD},
-    {GE_SELFTEST_MISFIT, ENOUGH, STRONG, AT_LEAST(3.0)},
+    {GE_SELFTEST_MISFIT, ENOUGH, CLEAR, AT_LEAST(3.0)},
     {GE_SELFTEST_MISFIT, SOME, STRONG, TOLD},
-    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, AT_LEAST(0.85)},
+    {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, false, AT_LEAST(0.85)},
     {GE_SELFTEST_FOUND, ALL, STRONG, TOLD},
+    {GE_SELFTEST_CLEAR, ALL, STRONG, TOLD},
 };
 
 static const struct ge_selftest_check unbiased[] = {
@@ -119,7 +120,7 @@ static const struct ge_selftest_check found[] = {
  * is what the draw of the noise leaves of it: modes that came out near nothing
  * are not the ones to be found. */
 static const struct ge_selftest_check found_loud[] = {
-    {GE_SELFTEST_FOUND, ALL, 0.5, 1.1, AT_LEAST(0.95)},
+    {GE_SELFTEST_FOUND, ALL, 0.5, 1.1, false, AT_LEAST(0.95)},
     {GE_SELFTEST_FOUND, ALL, ANY, TOLD},
 };
 
@@ -280,10 +281,7 @@ bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
     for (size_t i = 0; i < COUNT(groups); i++) {
         const struct group *g = &groups[i];
         const struct plan *plan = &g->plan[effort];
-        const size_t cases =
-            getenv("H9G") && !strchr(getenv("H9G"), 'a' + (int)i)
-                ? 0
-                : plan->shapes * plan->replicas;
+        const size_t cases = plan->shapes * plan->replicas;
 
         if (left >= cases) {
             left -= cases;
@@ -300,7 +298,7 @@ bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
             .strength = g->strength,
             .samples = plan->samples,
             .echo = !g->no_echo,
-            .seed = seed * 1000 + index + (getenv("H9O")?strtoull(getenv("H9O"),NULL,10):0), /* every case draws its own */
+            .seed = seed * 1000 + index, /* every case draws its own */
             .checks = g->checks,
             .count = g->count,
         };
