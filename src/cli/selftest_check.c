@@ -243,17 +243,17 @@ static void print_line(const struct ge_selftest_case *c,
                        const struct ge_selftest_check *check,
                        const struct finding *f, bool ok)
 {
-    char shape[32], range[32] = "-";
+    char shape[32], range[32] = "-", echoes[40];
 
     snprintf(shape, sizeof shape, "%zux%zu", c->rows, c->cols);
     if (check->to > 1.0 && check->from > 0.0)
         snprintf(range, sizeof range, ">=%.2g", check->from);
     else if (check->from > 0.0)
         snprintf(range, sizeof range, "%.2g-%.2g", check->from, check->to);
-    if (check->clear)
-        strcat(range, " clear");
+    snprintf(echoes, sizeof echoes, "%s%s", range,
+             check->clear ? " clear" : "");
     printf("%-9s %-7s %2zu %-10s %-19s %-11s %5zu", c->spectrum->name, shape,
-           c->replicas, noise_of(c), name_of(check->what), range, f->count);
+           c->replicas, noise_of(c), name_of(check->what), echoes, f->count);
     print_number(f->truth);
     print_number(f->estimate);
     print_number(f->estimate - f->truth);

@@ -40,10 +40,8 @@ void ge_agree_decide(const struct ge_ballot *merged, struct ge_verdict *verdict)
         verdict->status = (gradecho_status)-word[GRAVEST];
     } else if (word[STOP] || (!word[READY] && !word[WAITING])) {
         verdict->action = GE_VERDICT_END;
-    } else if (!word[READY]) {
-        verdict->action = GE_VERDICT_WAIT; /* NOLINT(bugprone-branch-clone):
-                                              the order of cases is the rule */
-    } else if (word[CLOSED] || -word[MINUS_OLDEST] != word[NEWEST]) {
+    } else if (word[READY] &&
+               (word[CLOSED] || -word[MINUS_OLDEST] != word[NEWEST])) {
         verdict->action = GE_VERDICT_ADVANCE;
         verdict->step += word[CLOSED] ? 1 : 0; /* past all fronts */
     } else if (word[WAITING]) {

@@ -2,7 +2,6 @@
  * Trainers' segments as a source. A monitor serves one or more trainers of its
  * own node; which ones follows from what the segments say.
  */
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -299,7 +298,6 @@ static gradecho_status attach_local(struct segment_source *s, ge_comm *comm,
     const size_t step = (size_t)ge_comm_node_size(comm);
     const size_t first = (size_t)ge_comm_node_rank(comm);
 
-    assert(step > 0);
     GE_FAIL_IF(first >= count, GRADECHO_E_INPUT,
                "monitor %d has no trainer to serve: start no more monitors on "
                "a node than it has trainers (%zu)",
@@ -385,7 +383,10 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(GE_GATHER_MAX, sizeof *list);
 
-    GE_TRY(ge_comm_agree(comm, list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
+    local = list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM;
+    status = ge_comm_agree(comm, local);
+    if (status < GRADECHO_OK || list == NULL) /* which goes with it */
+        goto fail;
     GE_TRY(ge_gather_wait(comm, session, stop, list, &s->base.facts.world));
     if (status == GRADECHO_END)
         goto fail;

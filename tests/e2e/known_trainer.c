@@ -235,7 +235,7 @@ static void parse_one(struct arguments *a, const char *text)
         die("not KEY=VALUE", text);
     const size_t length = (size_t)(value++ - text);
 
-#define IS(key) (length == sizeof key - 1 && memcmp(text, key, length) == 0)
+#define IS(key) (length == sizeof(key) - 1 && memcmp(text, (key), length) == 0)
     if (IS("session"))
         a->session = value;
     else if (IS("dtype"))
