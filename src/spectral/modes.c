@@ -90,24 +90,25 @@ static void settle(const struct ge_modes *reference,
 {
     const size_t r = reference->count, f = found->count;
 
-    if (f < r || f == 0) /* nothing to settle, or a broken contract */
-        return;
     for (size_t round = 0; round < r; round++) {
-        size_t best = 0;
+        size_t at = 0, partner = 0;
         float most = -1.0F;
 
-        for (size_t i = 0; i < r * f; i++) {
-            if (fabsf(overlap[i]) > most) {
-                most = fabsf(overlap[i]);
-                best = i;
+        for (size_t k = 0; k < r; k++) {
+            for (size_t j = 0; j < f; j++) {
+                if (!(fabsf(overlap[k * f + j]) > most))
+                    continue;
+                most = fabsf(overlap[k * f + j]);
+                at = k;
+                partner = j;
             }
         }
-        take(found, best % f, overlap[best] < 0.0F ? -1.0F : 1.0F, matched,
-             best / f);
+        take(found, partner, overlap[at * f + partner] < 0.0F ? -1.0F : 1.0F,
+             matched, at);
         for (size_t j = 0; j < f; j++)
-            overlap[best / f * f + j] = (float)NAN; /* never > most */
+            overlap[at * f + j] = (float)NAN; /* never > most */
         for (size_t k = 0; k < r; k++)
-            overlap[k * f + best % f] = (float)NAN;
+            overlap[k * f + partner] = (float)NAN;
     }
 }
 
