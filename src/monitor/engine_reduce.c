@@ -26,14 +26,15 @@ enum { WARNINGS_MAX = 10 };
 static void warn_not_finite(ge_engine *engine, size_t j, size_t l)
 {
     const struct ge_source *source = engine->source;
+    const size_t number = source->ops->number(source, j);
 
     if (engine->warned >= WARNINGS_MAX)
         return;
     engine->warned++;
-    ge_warn("step %lld: layer %s of replica %zu is not finite; the layer is "
-            "measured without it%s",
-            (long long)engine->facts.step, engine->layers->item[l].name,
-            source->ops->number(source, j),
+    ge_warn("step %lld: layer %s of replica %zu (rank %zu) is not finite; the "
+            "layer is measured without it%s",
+            (long long)engine->facts.step, engine->layers->item[l].name, number,
+            number / (engine->replicas_max / source->facts.world),
             engine->warned == WARNINGS_MAX
                 ? " (not told again; layer_replicas in the log has it)"
                 : "");

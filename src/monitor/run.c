@@ -110,6 +110,10 @@ static gradecho_status open_session(struct session *s)
     ge_message_capture(1);
     local = s->root ? create_log(s) : GRADECHO_OK;
     GE_TRY(ge_comm_agree(s->comm, local));
+    if (s->root && s->source->facts.replicas_max < 2)
+        ge_warn("one replica only: noise is what replicas differ by, so every "
+                "noise figure will be missing; use two ranks, or hand over "
+                "micro-batches as replicas");
     if (s->root)
         ge_info("%zu layers, %zu replicas, log %s",
                 s->source->facts.layers.count, s->source->facts.replicas_max,

@@ -125,7 +125,9 @@ static gradecho_status open_local(struct file_source *s, const char *path,
     s->batch_size = facts->batch_size;
     s->first = facts->replicas * rank / size;
     s->count = facts->replicas * (rank + 1) / size - s->first;
-    s->base.facts.world = (uint32_t)size;
+    /* The file does not say which ranks its replicas came from: each is taken
+     * for one. */
+    s->base.facts.world = facts->replicas;
     s->base.facts.replicas_max = facts->replicas;
     s->base.facts.replicas_here = s->count;
     s->base.facts.samples = facts->samples;

@@ -320,7 +320,7 @@ static gradecho_status open_local(struct planted_source *s, size_t rank,
     s->first = s->want.replicas * rank / size;
     s->count = s->want.replicas * (rank + 1) / size - s->first;
     s->stride = (rows * cols + line - 1) / line * line;
-    facts->world = (uint32_t)size;
+    facts->world = (uint32_t)s->want.replicas;
     facts->replicas_max = s->want.replicas;
     facts->replicas_here = s->count;
     facts->samples = s->want.samples;

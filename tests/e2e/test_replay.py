@@ -311,7 +311,9 @@ def few(replicas: int) -> dict[str, NDArray[Any]]:
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_one_replica_has_no_noise_estimate(tmp_path: Path, ranks: int) -> None:
     path = write_gradients(tmp_path / "one.h5", few(1), batch_size=8)
-    log, _ = replay(path, tmp_path / "log.h5", *EVERY, ranks=ranks)
+    log, warnings = replay(path, tmp_path / "log.h5", *EVERY, ranks=ranks)
+    assert len(warnings) == 1
+    assert "one replica only" in warnings[0]
     assert log["replicas"].tolist() == [1]
     assert log["layer_replicas"].tolist() == [[1, 1]]
     for name in ("sigma2", "sigma2_se", "grad_sqnorm", "noise_trace",
@@ -355,7 +357,7 @@ def test_a_replica_that_is_not_finite_is_left_out(
     log, warnings = replay(path, tmp_path / "log.h5", *EVERY, ranks=ranks)
 
     assert len(warnings) == 1
-    for part in ("step 7", "layer b/broken", "replica 2", "not finite"):
+    for part in ("step 7", "layer b/broken", "replica 2 (rank 2)", "not finite"):
         assert part in warnings[0]
     assert log["replicas"].tolist() == [4, 4]
     assert log["layer_replicas"].tolist() == [[4, 4, 4], [4, 3, 4]]
