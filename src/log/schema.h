@@ -69,6 +69,8 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "standard error of grad_sqnorm, jackknife over replicas")                \
     X(NOISE_TRACE, "noise_trace", GE_PER_LAYER, GE_F64, "[g]^2",               \
       "trace of one replica's noise covariance")                               \
+    X(NOISE_TRACE_SE, "noise_trace_se", GE_PER_LAYER, GE_F64, "[g]^2",         \
+      "standard error of noise_trace, jackknife over replicas")                \
     X(NOISE_SCALE, "noise_scale", GE_PER_LAYER, GE_F64, "examples",            \
       "simple gradient noise scale; signed")                                   \
     X(NOISE_SCALE_SE, "noise_scale_se", GE_PER_LAYER, GE_F64, "examples",      \

@@ -90,6 +90,8 @@ static void record_noise(ge_engine *engine, const struct target *t,
     *layer_value(t, GE_GRAD_SQNORM) = noise->grad_sqnorm;
     *layer_value(t, GE_GRAD_SQNORM_SE) = noise->grad_sqnorm_se;
     *layer_value(t, GE_NOISE_TRACE) = noise->noise_trace;
+    *layer_value(t, GE_NOISE_TRACE_SE) =
+        noise->sigma2_se * (double)t->layer->entries;
     *layer_value(t, GE_NOISE_SCALE) = noise->noise_scale;
     *layer_value(t, GE_NOISE_SCALE_SE) = noise->noise_scale_se;
     *layer_value(t, GE_NOISE_SCALE_SMOOTH) = ge_noise_smooth(

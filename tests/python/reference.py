@@ -34,6 +34,7 @@ def noise(replicas: Array, batch_size: float = np.nan) -> dict[str, float]:
     return {
         "sigma2": sigma2,
         "sigma2_se": jackknife(np.array(left_out)),
+        "noise_trace_se": jackknife(rows * cols * np.array(left_out)),
         "grad_sqnorm": sqnorm,
         "grad_sqnorm_se": jackknife(np.array([g for _, g in without])),
         "noise_trace": trace,

@@ -151,7 +151,7 @@ def test_errors_of_the_noise_are_the_brute_force_jackknife(measured: Measured) -
     for layer in measured.data:
         for row in range(SAMPLES):
             expected = reference.noise(measured.matrices(layer, row), BATCH)
-            for name in ("grad_sqnorm_se", "noise_scale_se"):
+            for name in ("grad_sqnorm_se", "noise_trace_se", "noise_scale_se"):
                 np.testing.assert_allclose(
                     measured.value(layer, row, name), expected[name], rtol=1e-4,
                     err_msg=f"{name} of {layer}, row {row}",
@@ -159,6 +159,7 @@ def test_errors_of_the_noise_are_the_brute_force_jackknife(measured: Measured) -
     if measured.replicas == 2:
         assert np.isnan(measured.log["noise_scale_se"]).all()
         assert np.isnan(measured.log["grad_sqnorm_se"]).all()
+        assert np.isnan(measured.log["noise_trace_se"]).all()
 
 
 def test_the_smoothed_noise_scale_is_a_ratio_of_averages(measured: Measured) -> None:
