@@ -14,6 +14,7 @@
 #include "cli.h"
 #include "inspect.h"
 #include "memory.h"
+#include "noise.h"
 #include "try.h"
 
 enum { AVERAGED_MAX = 100 }; /* rows behind the averages */
@@ -158,12 +159,11 @@ static gradecho_status average(ge_log_reader *reader, uint64_t index,
             n += 1.0;
         }
         digest->sigma2[l] = n > 0.0 ? v / n : (double)NAN;
-        digest->noise_scale[l] = g != 0.0 ? batch * t / g : (double)NAN;
+        digest->noise_scale[l] = ge_noise_scale(batch, t, g);
         all_trace += t;
         all_square += g;
     }
-    digest->model_scale =
-        all_square != 0.0 ? batch * all_trace / all_square : (double)NAN;
+    digest->model_scale = ge_noise_scale(batch, all_trace, all_square);
 fail:
     free(trace);
     return status;

@@ -56,7 +56,7 @@ static const struct argp_option options[] = {
     {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a log that exists", 0},
     {"session", KEY_SESSION, "NAME", 0,
      "session that the trainers use (monitor); default $GRADECHO_SESSION", 0},
-    {"verbose", 'v', NULL, 0, "say more", 0},
+    {"verbose", 'v', NULL, 0, "tell every sample", 0},
     {0},
 };
 

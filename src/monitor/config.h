@@ -19,6 +19,9 @@
 
 #include "gradecho/status.h"
 
+/* Largest layers.max_modes. */
+enum { GE_MODES_MAX = 512 };
+
 struct ge_globs {
     char **item; /* [count], owned */
     size_t count;

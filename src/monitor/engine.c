@@ -125,7 +125,7 @@ static gradecho_status allocate_exchange(ge_engine *engine)
     gradecho_status status = GRADECHO_OK;
     const size_t each = engine->replicas_each;
     const size_t modes = (size_t)engine->config->layers_max_modes;
-    const size_t reply = 1 + modes * (engine->reverb ? 2 : 1);
+    const size_t reply = ge_engine_reply(engine, modes);
     size_t block = 0;
 
     for (size_t l = 0; l < engine->layers->count; l++)
@@ -160,8 +160,7 @@ static gradecho_status allocate_record(ge_engine *engine)
     engine->average = ge_alloc(engine->layers->count, sizeof *engine->average);
     e->deviation = ge_alloc(rows, sizeof *e->deviation);
     e->projection = ge_alloc(rows, sizeof *e->projection);
-    e->number = ge_alloc(rows, sizeof *e->number);
-    e->index = ge_alloc(rows, sizeof *e->index);
+    e->row = ge_alloc(rows, sizeof *e->row);
     e->report = ge_alloc(rows * modes, sizeof *e->report);
     e->terms = ge_alloc(rows * modes, sizeof *e->terms);
     e->cross = ge_alloc(rows * modes, sizeof *e->cross);
@@ -169,9 +168,8 @@ static gradecho_status allocate_record(ge_engine *engine)
     e->points = ge_alloc(modes, sizeof *e->points);
     GE_FAIL_IF(engine->all == NULL || engine->average == NULL ||
                    e->deviation == NULL || e->projection == NULL ||
-                   e->number == NULL || e->index == NULL || e->report == NULL ||
-                   e->terms == NULL || e->cross == NULL ||
-                   e->overlaps == NULL || e->points == NULL,
+                   e->row == NULL || e->report == NULL || e->terms == NULL ||
+                   e->cross == NULL || e->overlaps == NULL || e->points == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu replicas", rows);
 fail:
     return status;
@@ -301,8 +299,8 @@ void ge_engine_destroy(ge_engine **engine)
         e->average,
         e->evidence.deviation,
         e->evidence.projection,
-        e->evidence.number,
-        e->evidence.index,
+        (void *)e->evidence.row,
+
         e->evidence.report,
         e->evidence.terms,
         e->evidence.cross,

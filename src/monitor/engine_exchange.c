@@ -21,8 +21,7 @@
 struct exchange {
     size_t layer, modes;
     size_t block; /* floats of one replica's block */
-    size_t reply; /* floats about one block and one gradient: place of the
-                     gradient's replica, projections, perhaps overlaps */
+    size_t reply; /* ge_engine_reply() */
 };
 
 /* Steps forward from replica `from` to replica `to` in the circle. */
@@ -39,7 +38,7 @@ static gradecho_status try_block(ge_engine *engine, const struct exchange *x,
     const struct ge_layer *layer = &engine->layers->item[x->layer];
     const struct ge_modes *like = &engine->reference[x->layer];
     float *mine = engine->own + j * x->block;
-    double number[512]; /* layers.max_modes is at most that */
+    double number[GE_MODES_MAX];
 
     reply[0] = (float)NAN;
     if (isnan(block[0]) || isnan(mine[0]))
@@ -147,7 +146,7 @@ gradecho_status ge_engine_exchange(ge_engine *engine, size_t layer)
         .layer = layer,
         .modes = modes,
         .block = ge_engine_block(engine, layer),
-        .reply = 1 + modes * (engine->reverb ? 2 : 1),
+        .reply = ge_engine_reply(engine, modes),
     };
     const int size = ge_comm_size(engine->comm);
 

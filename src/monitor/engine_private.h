@@ -27,8 +27,7 @@ struct ge_evidence {
     size_t replicas;               /* K */
     double *deviation;             /* [K] D_a */
     double *projection;            /* [K] P_a */
-    size_t *number;                /* [K] numbers of these replicas */
-    size_t *index;                 /* [K] their places in this sample */
+    const double **row;            /* [K] their rows */
     struct ge_mode_report *report; /* [K x modes] */
     struct ge_echo_terms *terms;   /* [K x modes], the same */
     struct ge_cross *cross;        /* [K x modes], the same */
@@ -153,6 +152,13 @@ GRADECHO_MUST_CHECK gradecho_status ge_engine_exchange(ge_engine *engine,
 static inline size_t ge_engine_block(const ge_engine *engine, size_t layer)
 {
     return GE_BLOCK_HEAD + ge_modes_floats(&engine->reference[layer]);
+}
+
+/* Floats about one block of modes and one gradient: place of the gradient's
+ * replica, projections, for reverb overlaps. */
+static inline size_t ge_engine_reply(const ge_engine *engine, size_t modes)
+{
+    return 1 + modes * (engine->reverb ? 2 : 1);
 }
 
 /* Phase 4, rank 0. */

@@ -16,6 +16,7 @@ struct target {
     const struct ge_layer *layer;
     size_t l;
     struct ge_row *row;
+    double threshold; /* that a signal mode's t exceeds */
 };
 
 static double *layer_value(const struct target *t, enum ge_field field)
@@ -52,8 +53,7 @@ static void collect(ge_engine *engine, size_t l, bool echo)
 
         if (isnan(row[GE_ROW_NUMBER]) || isnan(row[GE_ROW_LAYERS + l]))
             continue;
-        e->number[a] = (size_t)row[GE_ROW_NUMBER];
-        e->index[a] = (size_t)row[GE_ROW_INDEX];
+        e->row[a] = row;
         e->deviation[a] = row[GE_ROW_LAYERS + l];
         e->projection[a] = row[ge_row_projection(engine) + l];
         for (size_t k = 0; echo && k < modes; k++) {
@@ -90,8 +90,7 @@ static void record_noise(ge_engine *engine, const struct target *t,
     *layer_value(t, GE_GRAD_SQNORM) = noise->grad_sqnorm;
     *layer_value(t, GE_GRAD_SQNORM_SE) = noise->grad_sqnorm_se;
     *layer_value(t, GE_NOISE_TRACE) = noise->noise_trace;
-    *layer_value(t, GE_NOISE_TRACE_SE) =
-        noise->sigma2_se * (double)t->layer->entries;
+    *layer_value(t, GE_NOISE_TRACE_SE) = noise->noise_trace_se;
     *layer_value(t, GE_NOISE_SCALE) = noise->noise_scale;
     *layer_value(t, GE_NOISE_SCALE_SE) = noise->noise_scale_se;
     *layer_value(t, GE_NOISE_SCALE_SMOOTH) = ge_noise_smooth(
@@ -105,7 +104,8 @@ static void record_noise(ge_engine *engine, const struct target *t,
     ge_noise_ratios(&in, e->deviation);
     for (size_t a = 0; a < e->replicas; a++)
         t->row->values[GE_REPLICA_NOISE][t->l * t->row->dims.replicas +
-                                         e->number[a]] = e->deviation[a];
+                                         (size_t)e->row[a][GE_ROW_NUMBER]] =
+            e->deviation[a];
 }
 
 /* What the isotropic laws say of a mode seen at `s_replica`. Without noise
@@ -179,20 +179,12 @@ static double reverb(ge_engine *engine, size_t l, size_t k)
 {
     const struct ge_evidence *e = &engine->evidence;
     const size_t count = e->replicas;
-    size_t found = 0;
+    const size_t first = engine->overlap_at[l] + k * engine->replicas_max;
 
-    for (size_t r = 0; r < rows_arrived(engine); r++) {
-        const double *row = engine->all + r * engine->width;
-
-        if (found == count || isnan(row[GE_ROW_NUMBER]) ||
-            (size_t)row[GE_ROW_NUMBER] != e->number[found])
-            continue;
+    for (size_t a = 0; a < count; a++)
         for (size_t b = 0; b < count; b++)
-            e->overlaps[found * count + b] =
-                row[engine->overlap_at[l] + k * engine->replicas_max +
-                    e->index[b]];
-        found++;
-    }
+            e->overlaps[a * count + b] =
+                e->row[a][first + (size_t)e->row[b][GE_ROW_INDEX]];
     return ge_echo_reverb(e->overlaps, count);
 }
 
@@ -248,9 +240,7 @@ static void record_modes(ge_engine *engine, const struct target *t,
 
 static bool is_signal(const struct target *t, size_t k)
 {
-    const double threshold = ge_mode_t_threshold(t->layer->modes);
-
-    return *mode_value(t, GE_MODE_T, k) > threshold &&
+    return *mode_value(t, GE_MODE_T, k) > t->threshold &&
            *mode_value(t, GE_ECHO, k) > 0.0;
 }
 
@@ -404,7 +394,7 @@ static void record_model(ge_engine *engine, struct ge_row *row)
     row->values[GE_MODEL_NOISE_TRACE][0] = trace;
     row->values[GE_MODEL_GRAD_SQNORM][0] = sqnorm;
     row->values[GE_MODEL_NOISE_SCALE][0] =
-        sqnorm == 0.0 ? (double)NAN : batch_size * trace / sqnorm;
+        ge_noise_scale(batch_size, trace, sqnorm);
     row->values[GE_MODEL_NOISE_SCALE_SMOOTH][0] =
         ge_noise_smooth(&engine->model_average, trace, sqnorm, batch_size,
                         engine->config->noise_half_life);
@@ -415,7 +405,14 @@ void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
     ge_row_clear(row);
     record_facts(engine, row);
     for (size_t l = 0; l < engine->layers->count; l++) {
-        const struct target t = {engine, &engine->layers->item[l], l, row};
+        const struct ge_layer *layer = &engine->layers->item[l];
+        const struct target t = {
+            .engine = engine,
+            .layer = layer,
+            .l = l,
+            .row = row,
+            .threshold = echo ? ge_mode_t_threshold(layer->modes) : (double)NAN,
+        };
         struct ge_noise noise;
 
         collect(engine, l, echo);

@@ -163,6 +163,8 @@ static gradecho_status measure(struct session *s,
         s->row.values[GE_DROPPED][0] = (double)verdict->dropped;
         s->row.values[GE_DURATION][0] = now() - start;
         append(s);
+        ge_debug("step %lld measured in %.1f ms", (long long)s->row.step,
+                 1e3 * s->row.values[GE_DURATION][0]);
         draw_progress(s, false);
     }
 fail:

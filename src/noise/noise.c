@@ -13,10 +13,10 @@ static double sum(const double *values, size_t count)
     return total;
 }
 
-/* noise_scale; a ratio with a zero below it is not known. */
-static double scale(double batch_size, double trace, double sqnorm)
+double ge_noise_scale(double batch_size, double noise_trace, double grad_sqnorm)
 {
-    return sqnorm == 0.0 ? (double)NAN : batch_size * trace / sqnorm;
+    return grad_sqnorm == 0.0 ? (double)NAN
+                              : batch_size * noise_trace / grad_sqnorm;
 }
 
 /* Without replica a, r_a = Ghat_a - Gbar:
@@ -40,9 +40,11 @@ static void estimate_errors(const struct ge_noise_input *in, double entries,
                 d / ((k - 1.0) * (k - 1.0)) - v * entries / (k - 1.0);
         ge_jackknife_add(&sigma2, v);
         ge_jackknife_add(&sqnorm, g);
-        ge_jackknife_add(&noise_scale, scale(in->batch_size, v * entries, g));
+        ge_jackknife_add(&noise_scale,
+                         ge_noise_scale(in->batch_size, v * entries, g));
     }
     out->sigma2_se = ge_jackknife_error(&sigma2);
+    out->noise_trace_se = out->sigma2_se * entries;
     out->grad_sqnorm_se = ge_jackknife_error(&sqnorm);
     out->noise_scale_se = ge_jackknife_error(&noise_scale);
 }
@@ -53,14 +55,15 @@ void ge_noise_estimate(const struct ge_noise_input *in, struct ge_noise *out)
     const double k = (double)in->replicas, nan = (double)NAN;
     const double edge1 = sqrt(m) + sqrt(n);
 
-    *out = (struct ge_noise){nan, nan, nan, nan, nan, nan, nan, nan, nan, nan};
+    *out = (struct ge_noise){nan, nan, nan, nan, nan, nan,
+                             nan, nan, nan, nan, nan};
     if (in->replicas < 2)
         return;
     out->sigma2 = sum(in->deviation, in->replicas) / ((k - 1.0) * m * n);
     out->noise_trace = out->sigma2 * m * n;
     out->grad_sqnorm = in->mean_sqnorm - out->noise_trace / k;
     out->noise_scale =
-        scale(in->batch_size, out->noise_trace, out->grad_sqnorm);
+        ge_noise_scale(in->batch_size, out->noise_trace, out->grad_sqnorm);
     out->edge = sqrt(out->sigma2) * edge1;
     out->tau2_edge = out->sigma2 * edge1 * edge1;
     out->tau2_asym = out->sigma2 * (m + n) / 2.0;
@@ -77,7 +80,7 @@ double ge_noise_smooth(struct ge_noise_average *average, double noise_trace,
         average->trace = keep * average->trace + noise_trace;
         average->sqnorm = keep * average->sqnorm + grad_sqnorm;
     }
-    return scale(batch_size, average->trace, average->sqnorm);
+    return ge_noise_scale(batch_size, average->trace, average->sqnorm);
 }
 
 void ge_noise_ratios(const struct ge_noise_input *in, double *ratio)

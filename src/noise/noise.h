@@ -31,6 +31,7 @@ struct ge_noise {
     double grad_sqnorm;    /* [g]^2, unbiased for ||G||^2; signed */
     double grad_sqnorm_se; /* [g]^2, jackknife */
     double noise_trace;    /* [g]^2, sigma2 rows cols */
+    double noise_trace_se; /* [g]^2, jackknife */
     double noise_scale;    /* examples: batch_size noise_trace / grad_sqnorm.
                               Signed; NaN if grad_sqnorm is 0. The "simple" noise
                               scale of McCandlish et al. 2018, arXiv:1812.06162 */
@@ -44,6 +45,11 @@ struct ge_noise {
 
 /* Estimate all of it. `out` may not alias `in`. */
 void ge_noise_estimate(const struct ge_noise_input *in, struct ge_noise *out);
+
+/* The noise scale of sums over layers or samples, in examples; signed, NaN if
+ * the squared norm is 0. */
+double ge_noise_scale(double batch_size, double noise_trace,
+                      double grad_sqnorm);
 
 /* A noise scale over time: the ratio of two moving averages with the same
  * weights, never an average of ratios, which is biased without bound where the
