@@ -321,8 +321,18 @@ static gradecho_status agree_on_facts(struct segment_source *s, ge_comm *comm)
     const int64_t hash =
         (int64_t)(ge_layers_hash(&s->base.facts.layers) >> 1); /* no sign */
     int64_t word[3] = {hash, -hash, s->replicas_each};
+    double served = (double)s->trainers;
 
     GE_TRY(ge_comm_max(comm, word, 3));
+    GE_TRY(ge_comm_sum(comm, &served, 1));
+    /* One that ended between two monitors' looks shifts the list of one. */
+    if (served != (double)s->base.facts.world) {
+        if (ge_comm_rank(comm) == 0)
+            ge_error("a trainer ended while the monitors attached; start them "
+                     "again");
+        status = GRADECHO_E_INPUT;
+        goto fail;
+    }
     if (word[0] != -word[1]) {
         if (ge_comm_rank(comm) == 0)
             ge_error("trainers declare different layers; every rank must hand "

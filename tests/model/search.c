@@ -1,4 +1,5 @@
 #include "search.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ static void grow(struct graph *g)
     g->room = g->room == 0 ? 1 << 14 : 2 * g->room;
     g->slots = 2 * g->room;
     g->node = checked(realloc(g->node, g->room * sizeof *g->node));
+    memset(g->node + g->nodes, 0, (g->room - g->nodes) * sizeof *g->node);
     free(g->table);
     g->table = checked(calloc(g->slots, sizeof *g->table));
     for (uint32_t n = 0; n < g->nodes; n++)
