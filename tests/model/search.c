@@ -149,8 +149,10 @@ static bool expand(struct search *search, struct graph *g, uint32_t n,
         if (!model_do(model, &s, list[a]))
             return false;
         model_reduce(model, &s);
-        if (add(g, &s, n) && model->verdicts[GE_VERDICT_WAIT] > waits &&
-            !model_goes_on(model, &s))
+        if (!add(g, &s, n) || model->verdicts[GE_VERDICT_WAIT] == waits)
+            continue;
+        search->went_on = !model_goes_on(model, &s);
+        if (search->went_on)
             return false;
     }
     return true;
@@ -177,7 +179,10 @@ bool search_all(struct search *search, bool print)
             memcpy(why, search->model.why, sizeof why);
             print_way(search, &g, n, &last);
             memcpy(search->model.why, why, sizeof why);
-            printf("  %s\n", why);
+            printf("  %s%s\n",
+                   search->went_on ? "and then the trainers go on in step: "
+                                   : "",
+                   why);
         }
     }
     search->states = g.nodes;
