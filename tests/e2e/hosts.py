@@ -61,8 +61,8 @@ class Host:
 
     def enter(self, *command: str) -> list[str]:
         """The command line that runs a command on this host."""
-        target = ("nsenter", "-t", str(self.keeper.pid), *NAMESPACES)
-        return [*target, *command]
+        nsenter = shutil.which("nsenter") or "nsenter"
+        return [nsenter, "-t", str(self.keeper.pid), *NAMESPACES, *command]
 
     def ip(self, *arguments: str) -> None:
         subprocess.run(self.enter("ip", *arguments), check=True)
