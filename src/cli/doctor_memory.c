@@ -57,12 +57,13 @@ static void say_what_fits(struct ge_doctor *d, uint64_t room)
     const uint64_t one = 1000000;
     const uint64_t each =
         ge_survey_need(one, d->dtype, d->slots, d->replicas) / one;
+    const uint64_t most = room / each / d->trainers;
 
     ge_doctor_say(d, GE_FINE, "shared memory",
                   "%.2f GB free in %s: room for %u trainers of up to %.4g M "
                   "%s parameters (tell --parameters to check yours)",
                   (double)room / gb, ge_survey_folder, d->trainers,
-                  (double)(room / each / d->trainers) / 1e6, d->dtype_name);
+                  (double)most / 1e6, d->dtype_name);
 }
 
 static void check_room(struct ge_doctor *d, uint64_t each)

@@ -15,13 +15,15 @@
 #define GE_COMM_CHUNK ((size_t)1 << 24)
 #endif
 
+enum { GE_HOST_MAX = 64 }; /* bytes of a host's name, terminator included */
+
 struct ge_comm {
     MPI_Comm world, node;
     int rank, size;
     int node_rank, node_size;
     double timeout;                          /* seconds; <= 0: none */
     MPI_Request *requests;                   /* [size] of a gather */
-    char (*hosts)[64];                       /* [size] names, for messages */
+    char (*hosts)[GE_HOST_MAX];              /* [size] names, for messages */
     const volatile sig_atomic_t *terminated; /* see comm.h; or NULL */
     bool called;                             /* rank 0 is about to give up */
     char word;            /* what lost.c sends and receives */

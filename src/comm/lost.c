@@ -33,14 +33,14 @@ gradecho_status ge_comm_name_hosts(ge_comm *comm)
     char name[MPI_MAX_PROCESSOR_NAME] = "";
     int length = 0;
 
-    comm->hosts = ge_alloc((size_t)comm->size, sizeof *comm->hosts);
+    comm->hosts = ge_alloc((size_t)comm->size, GE_HOST_MAX);
     GE_FAIL_IF(comm->hosts == NULL, GRADECHO_E_NOMEM,
                "no memory for the names of hosts");
     GE_TRY_MPI(MPI_Get_processor_name(name, &length));
-    snprintf(comm->hosts[comm->rank], sizeof *comm->hosts, "%.*s",
-             (int)sizeof *comm->hosts - 1, name);
+    snprintf(comm->hosts[comm->rank], GE_HOST_MAX, "%.*s", GE_HOST_MAX - 1,
+             name);
     GE_TRY_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, comm->hosts,
-                             (int)sizeof *comm->hosts, MPI_CHAR, comm->world));
+                             GE_HOST_MAX, MPI_CHAR, comm->world));
 fail:
     return status;
 }
@@ -116,7 +116,7 @@ static bool list_missing(const ge_comm *comm, const MPI_Request *answer,
 static void tell_missing(ge_comm *comm, double waited)
 {
     const bool told_to = comm->terminated_at > 0.0;
-    char text[NAMED_MAX * (sizeof *comm->hosts + 16) + 32] = "another monitor";
+    char text[NAMED_MAX * (GE_HOST_MAX + 16) + 32] = "another monitor";
     /* Never freed: MPI may still write to those that are missing. */
     MPI_Request *answer = ge_alloc((size_t)comm->size, sizeof *answer);
 

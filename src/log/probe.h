@@ -7,8 +7,7 @@
 #include "gradecho/status.h"
 
 /* Create a small log in `folder`, append to it while a second process reads it,
- * close it, read it again; remove it. In processes of its own, made by fork():
- * call it before threads are made.
+ * close it, read it again; remove it. Forks: call it before threads are made.
  *
  * \return GRADECHO_E_SYS      a file cannot be made there
  *         GRADECHO_E_HDF5     HDF5 cannot write it, or the reader did not see

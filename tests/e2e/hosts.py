@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -116,9 +117,11 @@ class Cluster:
         node.ip("link", "set", "eth0", "up")
 
     def _agent(self) -> Path:
-        """What mpirun calls in the place of ssh: AGENT HOST COMMAND..."""
+        """What mpirun calls in the place of ssh: AGENT HOST COMMAND... Like it,
+        it joins the words for a shell and hands no environment over."""
+        shell = ("env", "-i", f"PATH={os.environ['PATH']}", "sh", "-c")
         cases = "\n".join(
-            f"{node.name}) exec {' '.join(node.enter('sh', '-c'))} \"$*\" ;;"
+            f"{node.name}) exec {shlex.join(node.enter(*shell))} \"$*\" ;;"
             for node in self.nodes
         )
         agent = self.folder / "agent"

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from conftest import Job, program, run, until
+from conftest import Job, gradecho, program, run, until, write_gradients
 from hosts import Host, missing_privilege
 
 reason = missing_privilege()
@@ -257,6 +258,22 @@ def test_a_folder_where_no_log_can_be(
     assert run(patient.host.enter(*mount)).returncode == 0
     (line,) = patient.doctor("--log", str(place / "run.h5")).of("log", "problem")
     assert str(place) in line and why in line
+
+
+@needs_host
+def test_a_disk_that_is_full_from_the_start_is_an_error(patient: Patient) -> None:
+    """What the doctor warns of: HDF5 left to itself crashes at exit."""
+    place = patient.folder / "place"
+    place.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place))
+    assert run(patient.host.enter(*mount)).returncode == 0
+    data = np.ones((1, 2, 4, 4), dtype=np.float32)
+    gradients = write_gradients(patient.folder / "g.h5", {"w": data})
+    command = gradecho("replay", gradients, "--log", place / "run.h5")
+    done = run(patient.host.enter(*command))
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left" in done.stderr
 
 
 @needs_host

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import (
+    TREE,
     Job,
     Training,
     errors,
@@ -69,7 +70,7 @@ class HostsTraining(Training):
             self.hosts.nodes[0].enter(
                 "env", *settings,
                 "mpirun", "--host", self.hosts.hosts(EACH), "--bind-to", "none",
-                *mpirun,
+                "-x", "OPENBLAS_NUM_THREADS=1", *mpirun,
                 program("GRADECHO_BIN"), "monitor", "--session", self.session,
                 "--log", str(self.log), *options,
             ),
@@ -121,6 +122,36 @@ def test_the_numbers_are_those_of_one_host(
     assert {"sigma2", "echo", "loss", "replica_noise", "tau2_fit"} <= same
     for name in same:
         assert many[name].tobytes() == one[name].tobytes(), name
+
+
+def test_gradecho_run_takes_the_hosts_of_open_mpi(far: HostsTraining) -> None:
+    settings = far.hosts.settings()
+    hostfile = far.folder / "hosts"
+    hostfile.write_text(
+        "".join(f"{node.name} slots={EACH}\n" for node in far.hosts.nodes)
+    )
+    settings["OMPI_MCA_orte_default_hostfile"] = str(hostfile)
+    train = (
+        f"exec {program('KNOWN_TRAINER_BIN')} "
+        f"rank=$OMPI_COMM_WORLD_RANK world={WORLD} steps=3"
+    )
+    job = Job(
+        far.hosts.nodes[0].enter(
+            "env", *(f"{k}={v}" for k, v in settings.items()),
+            str(TREE / "launch" / "gradecho-run"), "-n", str(WORLD),
+            "--log", str(far.log), "--session", far.session, "--",
+            "mpirun", "-n", str(WORLD), "-x", "GRADECHO_SESSION", "sh", "-c", train,
+        ),
+        far.folder,
+        "gradecho-run",
+    )
+    far.jobs.append(job)
+    assert job.finish() == 0, job.stderr
+    assert job.stdout.split() == ["3"] * WORLD
+    log = read_log(far.log)
+    assert log.attributes["clean_close"] == 1
+    assert log["step"].tolist() == [0, 1, 2]
+    assert (log["replicas"] == WORLD).all()
 
 
 def start(far: HostsTraining, timeout: int, *keepalive: int) -> tuple[Job, int]:
