@@ -118,8 +118,14 @@ class Cluster:
 
     def _agent(self) -> Path:
         """What mpirun calls in the place of ssh: AGENT HOST COMMAND... Like it,
-        it joins the words for a shell and hands no environment over."""
-        shell = ("env", "-i", f"PATH={os.environ['PATH']}", "sh", "-c")
+        it joins the words for a shell and hands no environment over; what is
+        kept is the machine's own: other BLAS kernels make other last bits."""
+        kept = [
+            f"{name}={value}"
+            for name, value in os.environ.items()
+            if name == "PATH" or name.startswith("OPENBLAS_")
+        ]
+        shell = ("env", "-i", *kept, "sh", "-c")
         cases = "\n".join(
             f"{node.name}) exec {shlex.join(node.enter(*shell))} \"$*\" ;;"
             for node in self.nodes
