@@ -21,6 +21,9 @@
 
 static const double patience_seconds = 30.0;
 
+/* What the first of the monitors says when it has heard of all. */
+#define HELLO "monitors: %d\n"
+
 /* What a job said, and how it ended. */
 struct outcome {
     int code; /* exit code; 127: no such program; -1: it hung */
@@ -40,6 +43,8 @@ int ge_doctor_be_a_monitor(int argc, char **argv)
     if (status >= GRADECHO_OK) {
         ge_comm_set_timeout(comm, patience_seconds / 2.0);
         status = ge_comm_max(comm, values, count);
+        if (status >= GRADECHO_OK && ge_comm_rank(comm) == 0)
+            printf(HELLO, ge_comm_size(comm));
         if (status == GRADECHO_E_TIMEOUT)
             ge_comm_abort(comm, GE_EXIT_FAILURE);
         ge_comm_finalize(&comm);
@@ -173,10 +178,20 @@ static void say_failure(struct ge_doctor *d, struct outcome *outcome)
 void ge_doctor_job(struct ge_doctor *d, const char *self)
 {
     struct outcome by_hand, helped;
+    char hello[32];
 
     start_job(d, self, false, &helped);
     if (helped.code != 0) {
         say_failure(d, &helped);
+        return;
+    }
+    snprintf(hello, sizeof hello, HELLO, (int)d->trainers);
+    if (strstr(helped.text, hello) == NULL) {
+        ge_doctor_say(d, GE_PROBLEM, "MPI",
+                      "mpirun starts %u monitors that do not know of each "
+                      "other: it is another MPI's than the one that gradecho "
+                      "was built with; put the right one first on PATH",
+                      d->trainers);
         return;
     }
     /* vader reads the peer's memory; a container may forbid it. */

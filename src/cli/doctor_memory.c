@@ -131,6 +131,12 @@ void ge_doctor_memory(struct ge_doctor *d)
         ge_doctor_say_last(d, "shared memory", "");
         return;
     }
+    if (each == 0) {
+        ge_doctor_say(d, GE_PROBLEM, "shared memory",
+                      "a segment would be larger than any address: fewer "
+                      "parameters, slots or replicas");
+        return;
+    }
     check_room(d, each);
     check_memory(d, each);
 }

@@ -118,7 +118,7 @@ static void tell_missing(ge_comm *comm, double waited)
     const bool told_to = comm->terminated_at > 0.0;
     char text[NAMED_MAX * (GE_HOST_MAX + 16) + 32] = "another monitor";
     /* Never freed: MPI may still write to those that are missing. */
-    MPI_Request *answer = ge_alloc((size_t)comm->size, sizeof *answer);
+    MPI_Request *answer = ge_alloc((size_t)comm->size, sizeof(MPI_Request));
 
     for (int r = 0; answer != NULL && r < comm->size; r++)
         answer[r] = MPI_REQUEST_NULL;

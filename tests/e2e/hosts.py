@@ -37,8 +37,9 @@ def missing_privilege() -> str:
         text=True,
         check=False,
     )
-    said = tried.stderr.strip().splitlines()
-    return said[-1] if tried.returncode != 0 and said else ""
+    if tried.returncode == 0:
+        return ""
+    return (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
 class Host:

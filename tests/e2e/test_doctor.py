@@ -34,6 +34,10 @@ OF_MPI = (
 )
 
 
+# An mpirun (-n N ...) that starts nothing, and the answer that is waited for.
+HELLO = 'echo "monitors: $2"'
+
+
 @dataclass
 class Findings:
     code: int
@@ -67,7 +71,7 @@ class Patient:
     ) -> Findings:
         environment: dict[str, str | None] = {**os.environ, **GOOD, **changed}
         if not real:
-            environment["PATH"] = changed.get("PATH") or self.mpirun("exit 0")
+            environment["PATH"] = changed.get("PATH") or self.mpirun(HELLO)
         kept: Mapping[str, str] = {k: v for k, v in environment.items() if v is not None}
         done = run(
             self.host.enter(
@@ -135,6 +139,13 @@ def test_a_dev_shm_that_is_none(patient: Patient) -> None:
 def test_more_than_the_memory_there_is(patient: Patient) -> None:
     found = patient.doctor("--parameters", "900G")
     assert len(found.of("memory", "problem")) == 2  # shared memory, and memory
+
+
+@needs_host
+def test_more_than_can_be_counted(patient: Patient) -> None:
+    most = ("--parameters", "1000000G", "--slots", "64", "--replicas", "1024")
+    (line,) = patient.doctor(*most).of("shared memory", "problem")
+    assert "larger than any address" in line
 
 
 # ---- cores and threads ----
@@ -237,9 +248,18 @@ def test_an_mpi_that_does_not_work(patient: Patient) -> None:
     found = patient.doctor("-n", "2", real=True, OMPI_MCA_btl="nonsense")
     (line,) = found.of("MPI", "problem")
     assert "cannot start 2 monitors" in line
-    quiet = patient.mpirun('echo "Read -1, expected 9, errno = 1" >&2')
-    (line,) = patient.doctor(PATH=quiet).of("MPI", "warning")
+    loud = patient.mpirun(f'{HELLO}; echo "Read -1, expected 9, errno = 1" >&2')
+    (line,) = patient.doctor(PATH=loud).of("MPI", "warning")
     assert "btl_vader_single_copy_mechanism=none" in line
+
+
+@needs_host
+def test_the_mpirun_of_another_mpi(patient: Patient) -> None:
+    """It starts processes, each of which finds itself alone."""
+    script = 'n=$2; shift 4; while [ $n -gt 0 ]; do "$@"; n=$((n - 1)); done'
+    other = patient.mpirun(script)
+    (line,) = patient.doctor("-n", "2", PATH=other).of("MPI", "problem")
+    assert "do not know of each other" in line
 
 
 # ---- the log ----
@@ -295,7 +315,7 @@ def test_colours_are_for_terminals(patient: Patient) -> None:
     command = [program("GRADECHO_BIN"), "doctor", "-n", "1"]
     subprocess.run(
         patient.host.enter(*command), stdout=theirs, cwd=patient.folder,
-        env={**os.environ, "PATH": patient.mpirun("exit 0")}, check=False,
+        env={**os.environ, "PATH": patient.mpirun(HELLO)}, check=False,
     )
     os.close(theirs)
     said = b""
