@@ -7,6 +7,7 @@ order. Trainers are paced (one step for each byte), so nothing hangs on time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from conftest import (
     entries,
     errors,
     known_sample,
+    program,
     read_log,
     same_echo,
     same_health,
@@ -457,6 +459,48 @@ def test_sigusr1_ends_the_wait_for_trainers(training: Training, ranks: int) -> N
     assert monitor.finish() == 0, monitor.stderr
     assert errors(monitor.stderr) == []
     assert not training.log.exists()
+
+
+def rank_process(training: Training, rank: int) -> int:
+    """Process id of a rank of this session's monitors."""
+
+    def find() -> int | None:
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+                environment = (folder / "environ").read_bytes().split(b"\0")
+                if (
+                    words[0] == program("GRADECHO_BIN")
+                    and training.session in words
+                    and f"OMPI_COMM_WORLD_RANK={rank}".encode() in environment
+                ):
+                    return int(folder.name)
+        return None
+
+    found: int = until(find, f"monitor {rank} runs")
+    return found
+
+
+def test_a_killed_monitor_leaves_a_closed_log(training: Training) -> None:
+    """mpirun ends the others by SIGTERM, a second before it kills: rank 0 is
+    in a collective that the dead one will never join, and must get out."""
+    training.train(4, steps=1_000_000, step_ms=20)
+    monitor = training.monitor(4, *EVERY)
+    with training.follow() as file:
+        rows = len(wait_rows(file, 5)["step"])
+    os.kill(rank_process(training, 2), signal.SIGKILL)
+    assert monitor.finish() != 0
+    lines = errors(monitor.stderr)
+    assert len(lines) == 1, monitor.stderr
+    assert "no answer from monitor 2 on" in lines[0]
+    assert "SIGTERM" in lines[0]
+    log = read_log(training.log)
+    assert log.attributes["clean_close"] == 1
+    assert len(log["step"]) >= rows
+    assert (log["replicas"] == 4).all()
+    for job in training.trainers:
+        assert job.finish() == 0, job.stderr
+    assert training.segments() == []
 
 
 # ---- trainers that do not fit together ----
