@@ -13,6 +13,11 @@
 /* More values than this in one field of one row is a mistake of the caller. */
 #define ROW_VALUES_MAX ((uint64_t)1 << 31)
 
+/* Blocks from so many bytes on begin at multiples of this, which divides a
+ * page and which hardly any block of metadata exceeds. */
+#define ALIGNED_FROM 64
+#define ALIGNMENT 1024
+
 gradecho_status ge_log_check_spec(const struct ge_log_spec *spec)
 {
     gradecho_status status = GRADECHO_OK;
@@ -41,6 +46,9 @@ gradecho_status ge_log_writer_access(const char *path, hid_t *access)
     /* Pinned: what SWMR needs, and what every HDF5 since 1.10 reads. */
     TRY_H5(path, H5Pset_libver_bounds(made, H5F_LIBVER_V110, H5F_LIBVER_V110));
     TRY_H5(path, H5Pset_fclose_degree(made, H5F_CLOSE_SEMI));
+    /* No block of metadata lies across two pages: a kill can end a write()
+     * between two pages, and half a block is a dataset that nobody can open. */
+    TRY_H5(path, H5Pset_alignment(made, ALIGNED_FROM, ALIGNMENT));
     *access = made;
     return GRADECHO_OK;
 fail:
