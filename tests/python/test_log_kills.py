@@ -27,7 +27,8 @@ SEED = 20261123
 
 def run(command, kill=0, batches=()):
     """Exit code, rows committed as last told, and what was said."""
-    environment = dict(os.environ, LD_PRELOAD=FAULT, FILE_FAULT_KILL=str(kill))
+    environment = dict(os.environ, LD_PRELOAD=FAULT, FILE_FAULT_KILL=str(kill),
+                       FILE_FAULT_TORN=str(kill // 2 % 2))
     # The library comes before that of a sanitizer.
     environment["ASAN_OPTIONS"] = "verify_asan_link_order=0"
     process = subprocess.Popen(
