@@ -3,7 +3,7 @@
  *
  *     known_trainer session=NAME rank=R world=W steps=N [seed=S] [dtype=f32]
  *                   [replicas=P] [scale=X] [skip=FIRST,LAST] [layers=other]
- *                   [paced=1]
+ *                   [paced=1] [drop=1]
  *
  * Every entry is n/128, n a whole number in [-255, 255], so that it is exact
  * in every dtype; n comes from a hash of (seed, rank, replica, step, layer,
@@ -11,7 +11,8 @@
  * same in NumPy: entries(). No MPI: the test starts one process per rank.
  *
  * It hands over every step that is wanted, unlike a real trainer, which never
- * waits: all samples of the test are measured. With paced=1 it does one step
+ * waits: all samples of the test are measured; with drop=1 it is like a real
+ * one. With paced=1 it does one step
  * for each byte on standard input, and closes at the end of that.
  */
 #include <inttypes.h>
@@ -34,7 +35,7 @@ struct arguments {
     uint32_t rank, world, replicas, seed;
     int64_t steps, skip_first, skip_last;
     double scale;
-    bool paced;
+    bool paced, drop;
 };
 
 static const struct gradecho_layer table[LAYERS] = {
@@ -201,7 +202,7 @@ static void write_sample(const struct arguments *a, gradecho *watch,
     }
 }
 
-/* True if the sample went out; false if nobody wants it. */
+/* True if the sample went out; false if nobody wants it, or it is dropped. */
 static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
 {
     const struct gradecho_meta meta = {.loss = 0.5 + 0.25 * (double)step +
@@ -211,11 +212,11 @@ static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
     const double deadline = now() + patience_seconds;
     gradecho_status status = gradecho_begin(watch, step);
 
-    while (status == GRADECHO_DROPPED) {
+    while (status == GRADECHO_DROPPED && !a->drop) {
         rest(deadline, "begin");
         status = gradecho_begin(watch, step);
     }
-    if (status == GRADECHO_NOT_WANTED)
+    if (status == GRADECHO_NOT_WANTED || status == GRADECHO_DROPPED)
         return false;
     if (status != GRADECHO_OK)
         die("gradecho_begin", gradecho_message());
@@ -256,6 +257,8 @@ static void parse_one(struct arguments *a, const char *text)
         a->scale = strtod(value, NULL);
     else if (IS("paced"))
         a->paced = strcmp(value, "0") != 0;
+    else if (IS("drop"))
+        a->drop = strcmp(value, "0") != 0;
     else if (!IS("skip"))
         die("unknown argument", text);
     else if (sscanf(value, "%" SCNd64 ",%" SCNd64, &a->skip_first,
