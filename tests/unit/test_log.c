@@ -137,7 +137,8 @@ static void create_refuses_in_plain_words(void **state)
 
     struct ge_log_spec spec = good;
     snprintf(expected, sizeof expected,
-             "log %s exists; use --resume, --overwrite or another path", temp->path);
+             "log %s exists; use --resume, --overwrite or another path",
+             temp->path);
     check_refusal(ge_log_create(&spec, &log),
                   (struct refusal){"exists", GRADECHO_E_EXISTS, expected});
     check_refusal(ge_log_check(temp->path, false),
