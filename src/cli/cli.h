@@ -13,6 +13,7 @@ int ge_cmd_monitor(int argc, char **argv);
 int ge_cmd_replay(int argc, char **argv);
 int ge_cmd_inspect(int argc, char **argv);
 int ge_cmd_doctor(int argc, char **argv);
+int ge_cmd_recover(int argc, char **argv);
 int ge_cmd_config(int argc, char **argv);
 int ge_cmd_selftest(int argc, char **argv);
 

@@ -62,16 +62,16 @@ static json_t *layer_object(const struct ge_digest *d, size_t l)
 bool ge_inspect_json(const struct ge_digest *d, FILE *out)
 {
     json_t *layers = json_array();
-    json_t *root =
-        json_pack("{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log",
-                  d->path, "session", d->facts->session, "world_size",
-                  (json_int_t)d->facts->world_size, "samples",
-                  (json_int_t)d->rows, "clean_close", d->facts->clean_close,
-                  "step", (json_int_t)d->row.step, "echo_step",
-                  d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
-                                    : json_null(),
-                  "averaged", (json_int_t)d->averaged, "noise_scale_average",
-                  value(d->model_scale, false));
+    json_t *root = json_pack(
+        "{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log", d->path,
+        "session", d->facts->session, "world_size",
+        (json_int_t)d->facts->world_size, "samples", (json_int_t)d->rows,
+        "clean_close", d->facts->end == GE_LOG_CLOSED, "step",
+        (json_int_t)d->row.step, "echo_step",
+        d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
+                          : json_null(),
+        "averaged", (json_int_t)d->averaged, "noise_scale_average",
+        value(d->model_scale, false));
     bool printed = false;
 
     for (int f = 0; f < GE_FIELDS; f++) {
