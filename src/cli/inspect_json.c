@@ -6,6 +6,10 @@
 #include <math.h>
 
 #include "inspect.h"
+#include "verdict.h"
+
+/* Of the JSON: grows when a name or a meaning changes, not with a new name. */
+enum { INSPECT_VERSION = 1 };
 
 static json_t *value(double number, bool integer)
 {
@@ -59,15 +63,32 @@ static json_t *layer_object(const struct ge_digest *d, size_t l)
     return object;
 }
 
+static json_t *verdict_list(const struct ge_digest *d)
+{
+    struct ge_verdict list[GE_VERDICTS_MAX];
+    const size_t count = ge_verdicts(d, list);
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(
+            array,
+            json_pack("{s:s, s:s, s:s, s:o, s:o, s:s?}", "severity",
+                      ge_severity_name(list[i].severity), "kind", list[i].kind,
+                      "text", list[i].text, "value",
+                      value(list[i].value, false), "threshold",
+                      value(list[i].threshold, false), "layer", list[i].layer));
+    return array;
+}
+
 bool ge_inspect_json(const struct ge_digest *d, FILE *out)
 {
     json_t *layers = json_array();
     json_t *root = json_pack(
-        "{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log", d->path,
-        "session", d->facts->session, "world_size",
-        (json_int_t)d->facts->world_size, "samples", (json_int_t)d->rows,
-        "clean_close", d->facts->end == GE_LOG_CLOSED, "step",
-        (json_int_t)d->row.step, "echo_step",
+        "{s:i, s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "inspect_version",
+        INSPECT_VERSION, "log", d->path, "session", d->facts->session,
+        "world_size", (json_int_t)d->facts->world_size, "samples",
+        (json_int_t)d->rows, "clean_close", d->facts->end == GE_LOG_CLOSED,
+        "step", (json_int_t)d->row.step, "echo_step",
         d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
                           : json_null(),
         "averaged", (json_int_t)d->averaged, "noise_scale_average",
@@ -85,6 +106,7 @@ bool ge_inspect_json(const struct ge_digest *d, FILE *out)
     for (size_t l = 0; l < d->row.dims.layers; l++)
         if (d->shown[l])
             json_array_append_new(layers, layer_object(d, l));
+    json_object_set_new(root, "verdicts", verdict_list(d));
     json_object_set_new(root, "layers", layers);
     printed =
         root != NULL &&
