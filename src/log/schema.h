@@ -55,6 +55,9 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "noise_trace of the whole model: sum over layers")                       \
     X(MODEL_NOISE_SCALE, "model_noise_scale", GE_PER_STEP, GE_F64, "examples", \
       "noise scale of the whole model; signed")                                \
+    X(MODEL_NOISE_SCALE_SE, "model_noise_scale_se", GE_PER_STEP, GE_F64,       \
+      "examples",                                                              \
+      "standard error of model_noise_scale, jackknife over replicas")          \
     X(MODEL_NOISE_SCALE_SMOOTH, "model_noise_scale_smooth", GE_PER_STEP,       \
       GE_F64, "examples", "the same from moving averages")                     \
     X(LAYER_REPLICAS, "layer_replicas", GE_PER_LAYER, GE_I64, "1",             \

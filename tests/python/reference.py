@@ -57,6 +57,20 @@ def unbiased(replicas: Array) -> tuple[float, float]:
     return float(np.trace(products) / k) - square, square
 
 
+def model_noise_scale_se(layers: Sequence[dict[int, Array]], batch_size: float) -> float:
+    """Jackknife of the noise scale of several layers; each layer has its
+    replicas by number, and need not have all of them."""
+    numbers = sorted(set().union(*layers))
+    scales = []
+    for out in numbers:
+        sums = np.sum([
+            unbiased(np.array([g for number, g in layer.items() if number != out]))
+            for layer in layers
+        ], axis=0)
+        scales.append(batch_size * sums[0] / sums[1])
+    return jackknife(np.array(scales))
+
+
 def smooth(values: Array, half_life: float) -> Array:
     """Average of all values so far, weights halved with every half-life; NaN
     values have no weight."""

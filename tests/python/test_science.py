@@ -192,6 +192,46 @@ def test_the_smoothed_noise_scale_is_a_ratio_of_averages(measured: Measured) -> 
     )
 
 
+def test_the_models_error_is_the_brute_force_jackknife(measured: Measured) -> None:
+    got = measured.log["model_noise_scale_se"]
+    if measured.replicas == 2:
+        assert np.isnan(got).all()
+        return
+    expected = [
+        reference.model_noise_scale_se(
+            [dict(enumerate(measured.matrices(layer, row))) for layer in measured.data],
+            BATCH,
+        )
+        for row in range(SAMPLES)
+    ]
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_the_models_noise_scale_and_its_error_are_the_planted_ones(
+    tmp_path: Path,
+) -> None:
+    """Over samples that differ in their noise alone."""
+    samples, replicas = 200, 8
+    rng = np.random.default_rng(33)
+    shapes, sigmas, size = {"a": (12, 30), "b": (40, 1), "c": (5, 5)}, (1.0, 3.0, 0.2), 2.0
+    data, trace, square = {}, 0.0, 0.0
+    for (name, shape), sigma in zip(shapes.items(), sigmas, strict=True):
+        truth = size * rng.standard_normal(shape)
+        noise = sigma * rng.standard_normal((samples, replicas, *shape))
+        data[name] = (truth + noise).astype(np.float32)
+        trace += sigma**2 * truth.size
+        square += float((truth**2).sum())
+    log = replay(write_gradients(tmp_path / "g.h5", data, BATCH), tmp_path / "l.h5",
+                 "--set", "sample.echo_every=1000")
+    scale, error = log["model_noise_scale"], log["model_noise_scale_se"]
+    spread = scale.std(ddof=1)
+    print(f"planted {BATCH * trace / square:.2f}, mean {scale.mean():.2f} +- "
+          f"{spread / samples**0.5:.2f}; error {error.mean() / spread:.2f} of the spread")
+    assert abs(scale.mean() - BATCH * trace / square) < 4 * spread / samples**0.5
+    assert 0.8 < error.mean() / spread < 1.25
+    assert (np.abs(scale - BATCH * trace / square) < 2 * error).mean() > 0.85
+
+
 def test_leaks_and_the_laws_that_follow_are_the_references(measured: Measured) -> None:
     for layer, row, of in measured.each():
         laws = reference.mode_laws(of, values_of(of)[1])
@@ -307,7 +347,7 @@ def test_two_replicas_have_values_but_no_errors(tmp_path: Path) -> None:
     for name in ("echo", "gain", "mode_t", "echo_reverb", "echo_mode", "s_est"):
         assert np.isfinite(log.of("w", name)[0, :3]).all(), name
     for name in ("sigma2_se", "grad_sqnorm_se", "noise_scale_se", "echo_se", "gain_se",
-                 "tau2_fit_se", "q_fit_se", "residual_correlation_max"):
+                 "model_noise_scale_se", "tau2_fit_se", "q_fit_se", "residual_correlation_max"):
         assert np.isnan(log[name]).all(), name
     assert (log["residual_correlation_pair"] == -1).all()
 
@@ -382,6 +422,12 @@ def test_a_replica_missing_in_one_layer_is_missing_there(
         assert log.of(layer, "signal_modes")[0] >= 4
         np.testing.assert_allclose(got[ok], reference.mode_t(of)[ok], rtol=5e-3)
     assert np.isfinite(log["model_noise_scale"]).all()
+    layers = [dict(enumerate(data["a"][0].astype(float))),
+              {place: data["b"][0, place].astype(float) for place in left}]
+    np.testing.assert_allclose(
+        log["model_noise_scale_se"],
+        [reference.model_noise_scale_se(layers, BATCH)], rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (1, 3), (0, 3)])
