@@ -117,6 +117,8 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "standard error of echo, jackknife over replicas")                       \
     X(ECHO_LOO, "echo_loo", GE_PER_MODE, GE_F32, "1",                          \
       "measured spectral echo of the mean of all replicas but one")            \
+    X(ECHO_CLUSTER, "echo_cluster", GE_PER_MODE, GE_F32, "1",                  \
+      "echo in the span of the mode and the neighbours that it mixes with")    \
     X(ECHO_REVERB, "echo_reverb", GE_PER_MODE, GE_F32, "1",                    \
       "echo by the reverb cross-check estimator")                              \
     X(GAIN, "gain", GE_PER_MODE, GE_F32, "1",                                  \

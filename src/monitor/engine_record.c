@@ -207,7 +207,7 @@ static void record_modes(ge_engine *engine, const struct target *t,
     for (size_t k = 0; k < modes; k++) {
         struct ge_echo echo;
 
-        ge_echo_combine(e->terms + k, e->replicas, modes, &echo);
+        ge_echo_combine(e->terms, e->replicas, modes, k, &echo);
         *mode_value(t, GE_S_MEAN, k) = (double)reference->s[k];
         *mode_value(t, GE_MODE_GAP, k) =
             gap(reference, k) / sqrt(noise->sigma2);
@@ -216,6 +216,7 @@ static void record_modes(ge_engine *engine, const struct target *t,
         *mode_value(t, GE_ECHO, k) = echo.echo;
         *mode_value(t, GE_ECHO_SE, k) = echo.echo_se;
         *mode_value(t, GE_ECHO_LOO, k) = echo.echo_loo;
+        *mode_value(t, GE_ECHO_CLUSTER, k) = echo.echo_cluster;
         *mode_value(t, GE_GAIN, k) = echo.gain;
         *mode_value(t, GE_GAIN_SE, k) = echo.gain_se;
         if (engine->reverb)
@@ -271,7 +272,7 @@ static size_t points(ge_engine *engine, const struct target *t, size_t without)
         if (without < e->replicas) {
             struct ge_echo left;
 
-            ge_echo_without(e->terms + k, e->replicas, modes, without, &left);
+            ge_echo_without(e->terms, e->replicas, modes, k, without, &left);
             p->s = left.s_est;
             p->echo = left.echo;
         }

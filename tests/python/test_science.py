@@ -122,10 +122,10 @@ def values_of(of: reference.Evidence) -> tuple[Array, Array, Array]:
     return of.ratios()
 
 
-def clear(of: reference.Evidence) -> NDArray[np.bool_]:
+def clear(of: reference.Evidence, least: float = 0.3) -> NDArray[np.bool_]:
     """Modes whose singular vectors single precision cannot mix."""
     echo, _, _ = values_of(of)
-    return (echo > 0.3) & (of.gap > 0.02 * of.s_mean[0])
+    return (echo > least) & (of.gap > 0.02 * of.s_mean[0])
 
 
 def compare(
@@ -314,7 +314,7 @@ def test_fits_are_those_of_brute_force(measured: Measured) -> None:
             assert np.isnan(list(got.values())).all()
             continue
         # Of echoes near 1 single precision leaves little: not of 2 x 3.
-        if layer == "tiny" or not clear(of)[which].all():
+        if layer == "tiny" or not clear(of, 0.2)[which].all():
             continue
         if measured.replicas == 2:  # no errors: all modes weigh by echo alone
             echo, s_est, _ = values_of(of)
@@ -556,10 +556,23 @@ def strength(
     return float(np.sqrt(low * high))
 
 
+def rows_of(replicas: Array, u: Array, v: Array) -> tuple[int, int]:
+    """Which mode of the log a planted one is: the one whose matched modes of
+    the replicas have most of it, which is what echo, gain and t of the log are
+    about; and the mode of the mean that has most of it, which is another one
+    where the noise has mixed it with a loud direction of its own."""
+    of = reference.evidence(replicas)
+    echoes = np.mean([np.abs((u @ a) * (v @ b))
+                      for a, b in zip(of.u, of.v, strict=True)], axis=0)
+    left, _, right = reference.modes(replicas.mean(axis=0), 16)
+    return int(echoes.argmax()), int(np.abs((u @ left) * (v @ right)).argmax())
+
+
 def plant(
     folder: Path, replicas: int, kind: str, shape: tuple[int, int]
-) -> tuple[int, int, list[float]]:
-    """Found, all, and true echoes of modes planted in noise, one a sample."""
+) -> tuple[int, int, int, list[float]]:
+    """Found, found by the mode of the mean alone, all, and true echoes of modes
+    planted in noise, one a sample."""
     rng = np.random.default_rng([8, replicas, shape[0], len(kind)])
     data = draw_noise(rng, shape, PLANTED_SAMPLES, replicas, KINDS[kind])
     echoes, modes = [], []
@@ -573,14 +586,11 @@ def plant(
     name = f"planted-{kind}-{replicas}-{shape[0]}"
     path = write_gradients(folder / f"{name}.h5", {"w": data})
     log = replay(path, folder / f"{name}.log.h5", *EVERY)
-    found = 0
+    found = np.zeros(2, dtype=int)
     for i, (u, v) in enumerate(modes):
-        left, _, right = reference.modes(data[i].mean(axis=0).astype(float), 16)
-        which = int(np.abs((u @ left) * (v @ right)).argmax())
-        t = log.of("w", "mode_t")[i]
-        found += bool(t[which] > reference.threshold(16)
-                      and log.of("w", "signal_modes")[i] >= 1)
-    return found, len(modes), echoes
+        t = log.of("w", "mode_t")[i, list(rows_of(data[i].astype(float), u, v))]
+        found += (t > reference.threshold(16)) & (log.of("w", "signal_modes")[i] >= 1)
+    return int(found[0]), int(found[1]), len(modes), echoes
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -589,10 +599,10 @@ def test_planted_modes_are_found(tmp_path: Path, replicas: int, kind: str) -> No
     shapes = [(64, 64), (300, 40)]
     with ThreadPoolExecutor(2) as pool:
         parts = list(pool.map(lambda x: plant(tmp_path, replicas, kind, x), shapes))
-    found, count = sum(x[0] for x in parts), sum(x[1] for x in parts)
-    echoes = np.concatenate([x[2] for x in parts])
-    print(f"K = {replicas}, {kind}: {found} of {count} found, true echo "
-          f"{echoes.mean():.2f} +- {echoes.std():.2f}")
+    found, strict, count = (sum(x[i] for x in parts) for i in range(3))
+    echoes = np.concatenate([x[3] for x in parts])
+    print(f"K = {replicas}, {kind}: {found} of {count} found, {strict} by the mean's "
+          f"mode, true echo {echoes.mean():.2f} +- {echoes.std():.2f}")
     assert abs(echoes.mean() - ECHO) < 0.06
     assert count >= 200
     assert found >= 0.95 * count
@@ -647,8 +657,8 @@ def test_nothing_is_infinite(edge_log: Log) -> None:
             assert np.isfinite(data).all(), name
 
 
-PURE = ("echo", "echo_se", "echo_loo", "echo_reverb", "gain", "gain_se", "echo_hill",
-        "echo_two_sided", "echo_exact", "echo_mode", "echo_mode_closed",
+PURE = ("echo", "echo_se", "echo_loo", "echo_cluster", "echo_reverb", "gain", "gain_se",
+        "echo_hill", "echo_two_sided", "echo_exact", "echo_mode", "echo_mode_closed",
         "echo_hill_asym", "anisotropy_left", "anisotropy_right")
 
 
