@@ -561,10 +561,9 @@ def rows_of(replicas: Array, u: Array, v: Array) -> tuple[int, int]:
     the replicas have most of it, which is what echo, gain and t of the log are
     about; and the mode of the mean that has most of it, which is another one
     where the noise has mixed it with a loud direction of its own."""
-    of = reference.evidence(replicas)
-    echoes = np.mean([np.abs((u @ a) * (v @ b))
-                      for a, b in zip(of.u, of.v, strict=True)], axis=0)
     left, _, right = reference.modes(replicas.mean(axis=0), 16)
+    matched = [reference.match(*reference.modes(x, 24), left, right) for x in replicas]
+    echoes = np.mean([np.abs((u @ a) * (v @ b)) for a, _, b in matched], axis=0)
     return int(echoes.argmax()), int(np.abs((u @ left) * (v @ right)).argmax())
 
 

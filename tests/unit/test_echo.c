@@ -380,9 +380,9 @@ static void the_unit_of_the_gradient_does_not_matter(void **state)
 
 /* ---- modes that mix ---- */
 
-/* Modes of echo `rho` and singular values s, at a distance of `distance`. In
- * replica a each pair of neighbours is turned by angle[a] into each other, in
- * the mean of the others by -angle[a]/(K-1): that of the others' noise. */
+/* Two modes of echo `rho` and singular values s, at a distance of `distance`:
+ * turned into each other by angle[a] in replica a, and independently of that in
+ * the mean of the others, whose noise is 1/(K-1) in variance. */
 static void turn_pair(struct ge_echo_terms *terms, size_t replicas,
                       size_t modes, size_t first, size_t distance, double rho,
                       const double *s, const double *angle)
@@ -390,7 +390,9 @@ static void turn_pair(struct ge_echo_terms *terms, size_t replicas,
     const double k = (double)replicas;
 
     for (size_t a = 0; a < replicas; a++) {
-        const double own = angle[a], held = -angle[a] / (k - 1.0);
+        const double sign = a % 4 < 2 ? 1.0 : -1.0;
+        const double own = angle[a];
+        const double held = sign * fabs(own) / sqrt(k - 1.0);
         struct ge_echo_terms *one = &terms[a * modes + first];
         struct ge_echo_terms *two = one + distance;
         const double c2 = pow(cos(own - held), 2.0), s2 = 1.0 - c2;
