@@ -73,14 +73,15 @@ static const struct ge_selftest_check told[] = {
     {GE_SELFTEST_COVERAGE, MANY, 0.3, 1.1, false, AT_LEAST(0.85)},
 };
 
-/* Modes that mix. With few replicas a mode near the noise and next to another
- * scatters by more than the bound: told, not judged. */
+/* Modes that mix. With few replicas the draw of the noise moves the true echo
+ * itself by more than the bound, and the estimate scatters with it: told, not
+ * judged. */
 static const struct ge_selftest_check mixed[] = {
-    {GE_SELFTEST_ECHO, FEW, STRONG, AT_MOST(0.015)},
+    {GE_SELFTEST_ECHO, FEW, STRONG, TOLD},
     {GE_SELFTEST_ECHO, FEW, 0.4, 0.6, false, TOLD},
     {GE_SELFTEST_ECHO, MANY, STRONG, AT_MOST(0.012)},
     {GE_SELFTEST_ECHO, MANY, 0.4, 0.6, false, AT_MOST(0.02)},
-    {GE_SELFTEST_CLUSTER, FEW, STRONG, AT_MOST(0.015)},
+    {GE_SELFTEST_CLUSTER, FEW, STRONG, TOLD},
     {GE_SELFTEST_CLUSTER, MANY, STRONG, AT_MOST(0.012)},
     {GE_SELFTEST_CLUSTER, MANY, 0.4, 0.6, false, AT_MOST(0.02)},
     {GE_SELFTEST_REVERB, MANY, STRONG, AT_MOST(0.012)},
