@@ -5,12 +5,12 @@
 
 #include "jackknife.h"
 
-enum { NEAR = GE_ECHO_NEAR };
+enum { NEAR = GE_ECHO_NEAR, AROUND = GE_ECHO_NEIGHBOURS };
 
 /* Sums over replicas of a mode, at[NEAR], and of its neighbours; zeros where
  * there is no mode. */
 struct around {
-    struct ge_echo_terms at[2 * NEAR + 1];
+    struct ge_echo_terms at[AROUND + 1];
     double replicas;
 };
 
@@ -24,7 +24,7 @@ static struct ge_echo_terms plus(struct ge_echo_terms a, struct ge_echo_terms b,
         .s_replica = a.s_replica + sign * b.s_replica,
     };
 
-    for (size_t i = 0; i < 2 * NEAR; i++)
+    for (size_t i = 0; i < AROUND; i++)
         sum.near[i] = a.near[i] + sign * b.near[i];
     return sum;
 }
@@ -33,7 +33,7 @@ static struct ge_echo_terms plus(struct ge_echo_terms a, struct ge_echo_terms b,
 static void add(struct around *around, const struct ge_echo_terms *terms,
                 size_t modes, size_t mode, double sign)
 {
-    for (size_t i = 0; i < 2 * NEAR + 1; i++)
+    for (size_t i = 0; i < AROUND + 1; i++)
         if (mode + i >= NEAR && mode + i - NEAR < modes)
             around->at[i] = plus(around->at[i], terms[mode + i - NEAR], sign);
     around->replicas += sign;
@@ -58,9 +58,9 @@ static double mixed(const struct around *around)
     const struct ge_echo_terms *own = &around->at[NEAR];
     double sum = 0.0;
 
-    for (size_t i = 0; i < 2 * NEAR; i++) {
+    for (size_t i = 0; i < AROUND; i++) {
         const struct ge_echo_terms *other = &around->at[i + (i >= NEAR)];
-        const double there = own->near[i], back = other->near[2 * NEAR - 1 - i];
+        const double there = own->near[i], back = other->near[AROUND - 1 - i];
         const double x = fmin(there, back) / own->overlap;
         const double real =
             (other->cross / own->cross - x) / (1.0 - fmin(x, 0.9));

@@ -22,16 +22,17 @@
 #include <stddef.h>
 
 /* How many modes before and behind a mode count as its neighbours. */
-enum { GE_ECHO_NEAR = 2 };
+enum { GE_ECHO_NEAR = 2, GE_ECHO_NEIGHBOURS = 2 * GE_ECHO_NEAR };
 
 /* One mode of one replica, as above. */
 struct ge_echo_terms {
-    double overlap;                /* z_a, 1 */
-    double held_out;               /* A_a, [g] */
-    double cross;                  /* B_a, [g] */
-    double s_replica;              /* shat, [g] */
-    double near[2 * GE_ECHO_NEAR]; /* <uhat,u'_j><vhat,v'_j> with the neighbours
-                                      j in their order; 0 if there is none */
+    double overlap;   /* z_a, 1 */
+    double held_out;  /* A_a, [g] */
+    double cross;     /* B_a, [g] */
+    double s_replica; /* shat, [g] */
+    double
+        near[GE_ECHO_NEIGHBOURS]; /* <uhat,u'_j><vhat,v'_j> with the neighbours
+                                   j in their order; 0 if there is none */
 };
 
 struct ge_echo {

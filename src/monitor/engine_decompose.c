@@ -88,7 +88,7 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
     struct ge_modes held = {0};
     double *row = engine->rows + j * engine->width + engine->report_at[l];
     const size_t modes = layer->modes;
-    double *number = ge_alloc((6 + 2 * GE_ECHO_NEAR) * modes, sizeof *number);
+    double *number = ge_alloc((6 + GE_ECHO_NEIGHBOURS) * modes, sizeof *number);
     double *z = number, *a = z + modes, *b = a + modes;
     double *left = b + modes, *right = left + modes, *along = right + modes;
     double *near = along + modes;
@@ -101,7 +101,7 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
     GE_TRY(matched_modes(engine, l, g, &own));
     GE_TRY(matched_modes(engine, l, engine->others, &held));
     ge_modes_overlap(&own, &held, 0, z);
-    for (int i = 0; i < 2 * GE_ECHO_NEAR; i++)
+    for (int i = 0; i < GE_ECHO_NEIGHBOURS; i++)
         ge_modes_overlap(&own, &held,
                          i < GE_ECHO_NEAR ? i - GE_ECHO_NEAR
                                           : i - GE_ECHO_NEAR + 1,
@@ -123,7 +123,7 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
             .cross = {(double)NAN, (double)NAN, (double)NAN},
         };
 
-        for (size_t i = 0; i < 2 * GE_ECHO_NEAR; i++)
+        for (size_t i = 0; i < GE_ECHO_NEIGHBOURS; i++)
             report.terms.near[i] = near[i * modes + k];
         memcpy(row + k * GE_REPORT_SIZE, &report, sizeof report);
     }
