@@ -210,7 +210,8 @@ static gradecho_status allocate(ge_engine *engine)
     GE_TRY(place(engine));
     GE_TRY(ge_mean_create(engine->comm, GE_ENGINE_PIECE, engine->wide,
                           &engine->mean));
-    GE_TRY(ge_svd_create((int)engine->config->svd_threads, &engine->svd));
+    GE_TRY(ge_svd_create((int)engine->config->svd_threads,
+                         engine->config->svd_tolerance, &engine->svd));
 fail:
     return status;
 }
@@ -340,6 +341,24 @@ static void note_troubles(ge_engine *engine, size_t width)
             engine->trouble = GRADECHO_E_NUMERIC;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    const double left = ((const double *)a)[GE_ROW_NUMBER];
+    const double right = ((const double *)b)[GE_ROW_NUMBER];
+
+    if (isnan(left) || isnan(right)) /* no replica: last */
+        return !!isnan(left) - !!isnan(right);
+    return (left > right) - (left < right);
+}
+
+/* In order of replica, so that no sum depends on who serves whom. */
+static void sort_rows(ge_engine *engine, size_t width)
+{
+    qsort(engine->all,
+          (size_t)ge_comm_size(engine->comm) * engine->replicas_each,
+          width * sizeof(double), by_number);
+}
+
 gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
                                   struct ge_row *row, gradecho_status *local)
 {
@@ -375,8 +394,10 @@ gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
                           engine->replicas_each * width, engine->all));
     if (ge_comm_rank(engine->comm) == 0)
         note_troubles(engine, width);
-    if (ge_comm_rank(engine->comm) == 0 && engine->trouble >= GRADECHO_OK)
+    if (ge_comm_rank(engine->comm) == 0 && engine->trouble >= GRADECHO_OK) {
+        sort_rows(engine, width);
         ge_engine_record(engine, echo, row);
+    }
     *local = engine->trouble;
 fail:
     return status;

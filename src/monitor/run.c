@@ -12,7 +12,7 @@
 
 /* How long a look may wait before the ranks vote again: a rank that is told to
  * stop, or whose trainer died, is heard by the others within this. */
-static const double look_seconds = 1.0;
+static const double look_seconds = 0.25;
 
 struct session {
     ge_comm *comm;

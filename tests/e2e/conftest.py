@@ -406,10 +406,15 @@ class Training:
         self.jobs: list[Job] = []
 
     def train(
-        self, world: int, each: Sequence[dict[str, Any]] | None = None, **common: Any
+        self,
+        world: int,
+        each: Sequence[dict[str, Any]] | None = None,
+        ranks: Sequence[int] | None = None,
+        **common: Any,
     ) -> None:
-        """Start the trainers; `each` has what differs, rank by rank."""
-        for rank in range(world):
+        """Start the trainers, or some of them; `each` has what differs, rank by
+        rank."""
+        for rank in range(world) if ranks is None else ranks:
             options: dict[str, Any] = {
                 "session": self.session, "rank": rank, "world": world, **common
             }
@@ -435,10 +440,11 @@ class Training:
         self.jobs.append(job)
         return job
 
-    def step(self, count: int = 1) -> None:
-        """Let paced trainers do some steps; does not wait."""
-        for job in self.trainers:
-            if job.running():
+    def step(self, count: int = 1, ranks: Sequence[int] | None = None) -> None:
+        """Let paced trainers do some steps; does not wait. Ranks count in the
+        order in which they were started."""
+        for rank, job in enumerate(self.trainers):
+            if job.running() and (ranks is None or rank in ranks):
                 job.stdin.write(b"." * count)
                 job.stdin.flush()
 
