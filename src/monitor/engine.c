@@ -158,6 +158,7 @@ static gradecho_status allocate_record(ge_engine *engine)
 
     engine->all = ge_alloc(rows * engine->width, sizeof(double));
     engine->average = ge_alloc(engine->layers->count, sizeof *engine->average);
+    engine->model.change = ge_alloc(rows, sizeof *engine->model.change);
     e->deviation = ge_alloc(rows, sizeof *e->deviation);
     e->projection = ge_alloc(rows, sizeof *e->projection);
     e->row = ge_alloc(rows, sizeof *e->row);
@@ -167,9 +168,10 @@ static gradecho_status allocate_record(ge_engine *engine)
     e->overlaps = ge_alloc(pairs, sizeof *e->overlaps);
     e->points = ge_alloc(modes, sizeof *e->points);
     GE_FAIL_IF(engine->all == NULL || engine->average == NULL ||
-                   e->deviation == NULL || e->projection == NULL ||
-                   e->row == NULL || e->report == NULL || e->terms == NULL ||
-                   e->cross == NULL || e->overlaps == NULL || e->points == NULL,
+                   engine->model.change == NULL || e->deviation == NULL ||
+                   e->projection == NULL || e->row == NULL ||
+                   e->report == NULL || e->terms == NULL || e->cross == NULL ||
+                   e->overlaps == NULL || e->points == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu replicas", rows);
 fail:
     return status;
@@ -298,6 +300,7 @@ void ge_engine_destroy(ge_engine **engine)
         e->answered,
         e->cross,
         e->average,
+        e->model.change,
         e->evidence.deviation,
         e->evidence.projection,
         (void *)e->evidence.row,

@@ -35,6 +35,17 @@ struct ge_evidence {
     struct ge_fit_point *points;   /* [modes] */
 };
 
+/* The noise of the whole model: sums over the layers whose noise is known. */
+struct ge_model {
+    struct ge_noise_sums whole;
+    size_t layers;
+    struct ge_model_change {
+        struct ge_noise_sums by;
+        size_t layers; /* that the replica is in */
+    } * change;        /* [rows] when a replica, by its place, is left out */
+    struct ge_noise_average average;
+};
+
 /* Entries of the mean that are reduced at a time. */
 #ifndef GE_ENGINE_PIECE
 #define GE_ENGINE_PIECE ((size_t)1 << 20)
@@ -88,9 +99,9 @@ struct ge_engine {
     size_t *overlap_at; /* [layers] in a row: [modes x replicas_max], reverb */
     double *rows;       /* [replicas_each x width]; number NaN: no replica */
     double *all;        /* rank 0: [size x replicas_each x width] */
-    struct ge_evidence evidence;           /* rank 0: room for all rows */
-    struct ge_noise_average *average;      /* rank 0: [layers] */
-    struct ge_noise_average model_average; /* rank 0 */
+    struct ge_evidence evidence;      /* rank 0: room for all rows */
+    struct ge_noise_average *average; /* rank 0: [layers] */
+    struct ge_model model;            /* rank 0 */
     double *layer_sketch; /* [replicas_each x GE_SKETCH_SIZE] current layer */
 };
 
@@ -107,6 +118,16 @@ static inline size_t ge_row_projection(const struct ge_engine *engine)
 static inline size_t ge_row_sketch(const struct ge_engine *engine)
 {
     return GE_ROW_LAYERS + 2 * engine->layers->count;
+}
+
+static inline size_t ge_row_width(const struct ge_engine *engine, bool echo)
+{
+    return echo ? engine->width : engine->width_noise;
+}
+
+static inline size_t ge_rows_arrived(const struct ge_engine *engine)
+{
+    return (size_t)ge_comm_size(engine->comm) * engine->replicas_each;
 }
 
 /* Head of a block of modes: the replica's place in the sample, NaN for no
@@ -163,5 +184,16 @@ static inline size_t ge_engine_reply(const ge_engine *engine, size_t modes)
 
 /* Phase 4, rank 0. */
 void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row);
+
+/* Parts of phase 4 about the whole. The model is cleared, then added to for
+ * each layer while the evidence is about that layer, then recorded; the
+ * correlation comes last: it uses the gathered rows up. */
+void ge_engine_record_facts(const ge_engine *engine, struct ge_row *row);
+void ge_engine_model_clear(ge_engine *engine);
+void ge_engine_model_add(ge_engine *engine, const struct ge_noise_input *in,
+                         const struct ge_noise *noise);
+void ge_engine_record_model(ge_engine *engine, struct ge_row *row);
+void ge_engine_record_correlation(ge_engine *engine, bool echo,
+                                  struct ge_row *row);
 
 #endif
