@@ -374,6 +374,15 @@ fail:
     return status;
 }
 
+/* Has every monitor got what it allocated? */
+static gradecho_status agree_on_memory(ge_comm *comm, const void *block)
+{
+    ge_message_capture(1);
+    if (block == NULL)
+        ge_error("no memory to look for trainers");
+    return ge_comm_agree(comm, block != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM);
+}
+
 static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
                                      const struct ge_config *config,
                                      const char *session,
@@ -383,8 +392,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(GE_GATHER_MAX, sizeof *list);
 
-    local = list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM;
-    status = ge_comm_agree(comm, local);
+    status = agree_on_memory(comm, list);
     if (status < GRADECHO_OK || list == NULL) /* which goes with it */
         goto fail;
     GE_TRY(ge_gather_wait(comm, session, stop, list, &s->base.facts.world));
@@ -421,7 +429,7 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     struct segment_source *made = ge_alloc(1, sizeof *made);
     struct ge_source *base = NULL;
 
-    GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
+    GE_TRY(agree_on_memory(comm, made));
     base = &made->base;
     base->ops = &segment_ops;
     made->stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
