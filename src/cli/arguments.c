@@ -52,14 +52,13 @@ int ge_cli_parse(const struct argp *argp, int argc, char **argv, void *input)
     stderr = terminal;
     if (captured != NULL)
         fclose(captured);
-    if (failed != 0 && is_first_rank()) {
-        if (text == NULL || text[0] == '\0') { /* not a mistake of the user */
-            ge_error("cannot read the command line: %s", strerror(failed));
-        } else {
-            /* "gradecho replay: what is wrong", then general advice. */
-            text[strcspn(text, "\n")] = '\0';
-            fprintf(stderr, "%s; see %s --help\n", text, argv[0]);
-        }
+    if (failed != 0 && (text == NULL || text[0] == '\0')) {
+        /* Not a mistake of the user, nor one that all ranks make. */
+        ge_error("cannot read the command line: %s", strerror(failed));
+    } else if (failed != 0 && is_first_rank()) {
+        /* "gradecho replay: what is wrong", then lines of general advice. */
+        text[strcspn(text, "\n")] = '\0';
+        fprintf(stderr, "%s; see %s --help\n", text, argv[0]);
     }
     free(text);
     return failed != 0 ? GE_EXIT_USAGE : GE_EXIT_OK;

@@ -429,9 +429,11 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     struct segment_source *made = ge_alloc(1, sizeof *made);
     struct ge_source *base = NULL;
 
+    if (made != NULL) { /* also to give back what another rank did not get */
+        base = &made->base;
+        base->ops = &segment_ops;
+    }
     GE_TRY(agree_on_memory(comm, made));
-    base = &made->base;
-    base->ops = &segment_ops;
     made->stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
     GE_TRY(open_segments(made, comm, config, session, stop));
     if (status == GRADECHO_END)
@@ -439,7 +441,6 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     *source = base;
     return GRADECHO_OK;
 fail:
-    if (made != NULL)
-        ge_source_close(&base);
+    ge_source_close(&base);
     return status;
 }
