@@ -55,6 +55,7 @@ static char report_path[TEXT];
 static int add_range(struct dl_phdr_info *module, size_t size, void *data)
 {
     const char *name = strrchr(module->dlpi_name, '/');
+    const bool library_only = getenv("GRADECHO_FAULT_LIBRARY") != NULL;
     bool memory_only = false;
 
     (void)size;
@@ -62,8 +63,8 @@ static int add_range(struct dl_phdr_info *module, size_t size, void *data)
     name = name != NULL ? name + 1 : module->dlpi_name;
     memory_only = strncmp(name, "libyaml", 7) == 0 ||
                   strncmp(name, "libjansson", 10) == 0;
-    if (name[0] != '\0' && strncmp(name, "libgradecho.", 12) != 0 &&
-        !memory_only)
+    if (strncmp(name, "libgradecho.", 12) != 0 &&
+        (library_only || (name[0] != '\0' && !memory_only)))
         return 0; /* the program itself has no name */
     for (size_t i = 0; i < module->dlpi_phnum && range_count < RANGES; i++) {
         const ElfW(Phdr) *part = &module->dlpi_phdr[i];
@@ -124,20 +125,17 @@ static void report(const char *what, const char *text)
         close(fd);
 }
 
-static void note_failure(const char *name, const void *caller)
+static void note_failure(const char *name, const char text[TEXT])
 {
-    char text[TEXT];
-
-    print_place(name, caller, text);
     if (failed_count == 0)
-        memcpy(first, text, sizeof first);
+        memcpy(first, text, TEXT);
     if (failed_count < FAILED)
         failed[failed_count++] = name;
-    report("failed", text);
 }
 
 bool fault_due(enum fault_class class, const char *name, const void *caller)
 {
+    char text[TEXT];
     bool due = false;
 
     if (!active || !is_ours(class, caller))
@@ -146,9 +144,13 @@ bool fault_due(enum fault_class class, const char *name, const void *caller)
     uses[class]++;
     due = armed.n > 0 && class == armed.class &&
           (uses[class] == armed.n || (armed.lasting && uses[class] > armed.n));
-    if (due)
-        note_failure(name, caller);
+    if (due) {
+        print_place(name, caller, text);
+        note_failure(name, text);
+    }
     pthread_mutex_unlock(&lock);
+    if (due)
+        report("failed", text); /* files: not under the lock */
     return due;
 }
 

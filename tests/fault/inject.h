@@ -16,6 +16,7 @@
  *   GRADECHO_FAULT         CLASS:N, the N-th call fails; CLASS:N+, and all that
  *                          follow; "count": none
  *   GRADECHO_FAULT_RANK    only in this MPI rank (all others count)
+ *   GRADECHO_FAULT_LIBRARY if set, only what libgradecho calls
  *   GRADECHO_FAULT_REPORT  file to append to: "failed FUNCTION" at each
  *                          failure; at exit "uses CLASS N" and, for each thing
  *                          never given back, "left KIND FUNCTION PLACE". The

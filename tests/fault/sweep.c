@@ -299,20 +299,22 @@ static void sweep_class(struct sweep *sweep, struct point p,
                         unsigned long stride, unsigned long only)
 {
     const struct totals before = totals;
-    unsigned long uses = 0;
+    int64_t uses = 0;
 
     p.n = 0; /* the first run also makes HDF5 and MPI allocate what stays */
     make_reference(sweep, &p);
     try_point(sweep, &p);
-    uses = fault_uses(p.class);
+    uses = sweep->rank == p.victim ? (int64_t)fault_uses(p.class) : 0;
+    if (ge_comm_max(sweep->comm, &uses, 1) < GRADECHO_OK)
+        ge_comm_abort(sweep->comm, 1);
     for (p.n = only > 0 ? only : 1; try_point(sweep, &p) && only == 0;)
         p.n += stride;
     if (sweep->rank == 0)
         fprintf(terminal,
-                "%-16s %-7s%c rank %d: %4lu uses, %4lu points, %4lu "
+                "%-16s %-7s%c rank %d: %4lld uses, %4lu points, %4lu "
                 "harmless, %4lu refused, %lu bad\n",
                 p.scenario->name, fault_class_names[p.class],
-                p.lasting ? '+' : ' ', p.victim, uses,
+                p.lasting ? '+' : ' ', p.victim, (long long)uses,
                 totals.points - before.points - 1,
                 totals.harmless - before.harmless - 1,
                 totals.refused - before.refused, totals.bad - before.bad);
