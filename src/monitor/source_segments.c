@@ -433,7 +433,9 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
         base = &made->base;
         base->ops = &segment_ops;
     }
-    GE_TRY(agree_on_memory(comm, made));
+    status = agree_on_memory(comm, made);
+    if (status < GRADECHO_OK || made == NULL) /* which goes with it */
+        goto fail;
     made->stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
     GE_TRY(open_segments(made, comm, config, session, stop));
     if (status == GRADECHO_END)
