@@ -118,3 +118,29 @@ CALLS(herr_t, H5Tset_cset, (hid_t id, H5T_cset_t set), (id, set))
 CALLS(herr_t, H5Tset_size, (hid_t id, size_t size), (id, size))
 CALLS(herr_t, H5Tset_strpad, (hid_t id, H5T_str_t pad), (id, pad))
 FAULT_CALL(FAULT_HDF5, size_t, H5Tget_size, (hid_t id), (id), 0, 0)
+
+/* ---- what recovery and checks of a file ask for ---- */
+
+OPENS(H5Dget_create_plist, (hid_t id), (id))
+CALLS(herr_t, H5Dget_chunk_info_by_coord,
+      (hid_t id, const hsize_t *at, unsigned *mask, haddr_t *address,
+       hsize_t *size),
+      (id, at, mask, address, size))
+CALLS(herr_t, H5Fget_vfd_handle, (hid_t id, hid_t access, void **handle),
+      (id, access, handle))
+CALLS(herr_t, H5Fincrement_filesize, (hid_t id, hsize_t more), (id, more))
+CALLS(herr_t, H5Gget_info, (hid_t id, H5G_info_t *info), (id, info))
+CALLS(herr_t, H5Lget_info,
+      (hid_t at, const char *name, H5L_info_t *info, hid_t access),
+      (at, name, info, access))
+CALLS(int, H5Pget_chunk, (hid_t id, int rank, hsize_t chunk[]),
+      (id, rank, chunk))
+CALLS(int, H5Pget_external_count, (hid_t id), (id))
+CALLS(H5D_layout_t, H5Pget_layout, (hid_t id), (id))
+CALLS(herr_t, H5Pset, (hid_t id, const char *name, const void *value),
+      (id, name, value))
+CALLS(herr_t, H5Pset_alignment, (hid_t id, hsize_t from, hsize_t to),
+      (id, from, to))
+CALLS(herr_t, H5Pset_file_locking, (hid_t id, hbool_t use, hbool_t ignore),
+      (id, use, ignore))
+FAULT_CALL(FAULT_HDF5, hsize_t, H5Dget_storage_size, (hid_t id), (id), 0, 0)

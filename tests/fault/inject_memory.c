@@ -102,6 +102,21 @@ FAULT_EXPORT char *strdup(const char *text)
     return copy;
 }
 
+FAULT_EXPORT char *strndup(const char *text, size_t most)
+{
+    const size_t length = strnlen(text, most);
+    char *copy = NULL;
+
+    REFUSE("strndup");
+    copy = __libc_malloc(length + 1);
+    if (copy != NULL) {
+        memcpy(copy, text, length);
+        copy[length] = '\0';
+    }
+    KEEP(copy, "strndup");
+    return copy;
+}
+
 FAULT_EXPORT int asprintf(char **text, const char *format, ...)
 {
     va_list arguments;

@@ -34,6 +34,20 @@ FAULT_RELEASE(FAULT_MPI, FAULT_NOTHING, int, MPI_Finalize, (void), (), 0,
               MPI_ERR_OTHER, 0)
 CALLS(MPI_Error_string, (int code, char *text, int *length),
       (code, text, length))
+CALLS(MPI_Get_processor_name, (char *name, int *length), (name, length))
+CALLS(MPI_Allgather,
+      (const void *from, int count, MPI_Datatype type, void *to, int to_count,
+       MPI_Datatype to_type, MPI_Comm comm),
+      (from, count, type, to, to_count, to_type, comm))
+CALLS(MPI_Recv,
+      (void *to, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm,
+       MPI_Status *state),
+      (to, count, type, from, tag, comm, state))
+CALLS(MPI_Iprobe,
+      (int from, int tag, MPI_Comm comm, int *found, MPI_Status *state),
+      (from, tag, comm, found, state))
+FAULT_RELEASE(FAULT_MPI, FAULT_REQUEST, int, MPI_Request_free,
+              (MPI_Request * request), (request), *request, MPI_ERR_OTHER, 0)
 CALLS(MPI_Comm_rank, (MPI_Comm comm, int *rank), (comm, rank))
 CALLS(MPI_Comm_size, (MPI_Comm comm, int *size), (comm, size))
 CALLS(MPI_Comm_set_errhandler, (MPI_Comm comm, MPI_Errhandler handler),
@@ -96,4 +110,19 @@ FAULT_EXPORT int MPI_Testall(int count, MPI_Request *requests, int *done,
         fault_due(FAULT_MPI, "MPI_Testall", FAULT_CALLER))
         return MPI_ERR_OTHER;
     return code;
+}
+
+FAULT_EXPORT int MPI_Test(MPI_Request *request, int *done, MPI_Status *state)
+{
+    static int (*real)(MPI_Request *, int *, MPI_Status *);
+    const MPI_Request before = *request;
+    int code = MPI_SUCCESS;
+
+    fault_resolve(&real, "MPI_Test");
+    code = real(request, done, state);
+    if (code != MPI_SUCCESS || !*done)
+        return code;
+    fault_drop(FAULT_REQUEST, (uintptr_t)before);
+    return fault_due(FAULT_MPI, "MPI_Test", FAULT_CALLER) ? MPI_ERR_OTHER
+                                                          : code;
 }
