@@ -60,6 +60,10 @@ GRADECHO_MUST_CHECK gradecho_status ge_h5_open(const char *what,
                                                const char *path, hid_t *file,
                                                bool *live);
 
+/* Bytes of one value of a type: HDF5 tells its failure by 0. */
+GRADECHO_MUST_CHECK gradecho_status ge_h5_type_size(const char *path,
+                                                    hid_t type, size_t *size);
+
 /* Fixed-length, null-terminated UTF-8 of `size` bytes (terminator included). */
 GRADECHO_MUST_CHECK gradecho_status ge_h5_text_type(const char *path,
                                                     size_t size, hid_t *type);

@@ -346,6 +346,15 @@ fail:
     return status;
 }
 
+/* Has every monitor got what it allocated? */
+static gradecho_status agree_on_memory(ge_comm *comm, const void *block)
+{
+    ge_message_capture(1);
+    if (block == NULL)
+        ge_error("no memory to look for trainers");
+    return ge_comm_agree(comm, block != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM);
+}
+
 static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
                                      const struct ge_config *config,
                                      const char *session,
@@ -355,8 +364,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(GE_GATHER_MAX, sizeof *list);
 
-    local = list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM;
-    status = ge_comm_agree(comm, local);
+    status = agree_on_memory(comm, list);
     if (status < GRADECHO_OK || list == NULL) /* which goes with it */
         goto fail;
     GE_TRY(ge_gather_wait(comm, session, stop, list, &s->base.facts.world));
@@ -393,9 +401,13 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     struct segment_source *made = ge_alloc(1, sizeof *made);
     struct ge_source *base = NULL;
 
-    GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
-    base = &made->base;
-    base->ops = &segment_ops;
+    if (made != NULL) { /* also to give back what another rank did not get */
+        base = &made->base;
+        base->ops = &segment_ops;
+    }
+    status = agree_on_memory(comm, made);
+    if (status < GRADECHO_OK || made == NULL) /* which goes with it */
+        goto fail;
     made->ending.stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
     GE_TRY(open_segments(made, comm, config, session, stop));
     if (status == GRADECHO_END)
@@ -403,7 +415,6 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     *source = base;
     return GRADECHO_OK;
 fail:
-    if (made != NULL)
-        ge_source_close(&base);
+    ge_source_close(&base);
     return status;
 }
