@@ -3,13 +3,15 @@
  * read once into private memory; of the mapping only the first page, which has
  * the consumer's line, can be written.
  *
- * What cannot be had: a trainer of the same user that shrinks the file between
- * our look at its size and our use of its pages kills the monitor by SIGBUS.
- * The look is taken for each sample, so that this takes intent, not accident.
+ * Whoever may write the file may also overwrite it or cut it off while we read.
+ * So each look compares what must not change with what it was (flaw()), the
+ * guard turns missing pages into zeros, and ge_consumer_intact() says, after
+ * the data were used, whether to believe what came of them.
  */
 #include "consumer.h"
 
 #include "abi.h"
+#include "guard.h"
 #include "inspect.h"
 #include "memory.h"
 #include "segment.h"
@@ -23,11 +25,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_READ /* Linux 5.14, glibc 2.35 */
 #define MADV_POPULATE_READ 22
 #endif
+
+/* A wait that ends early and for nothing is drawn out to this, so that a wake
+ * word that somebody else changes all the time does not make us spin. */
+#define WAIT_LEAST_NS 1000000
+
+/* More samples than a training has steps: the counter is not one. */
+#define DROPPED_MAX (UINT64_C(1) << 53)
 
 struct ge_consumer {
     struct ge_segment segment;
@@ -39,8 +49,11 @@ struct ge_consumer {
     uint32_t seen;                /* shared->wake before the last peek */
     uint32_t replicas;            /* in the sample peeked, 0: none valid */
     bool peeked;                  /* slot `tail` is in our hands */
+    struct ge_abi_slot front;     /* its header */
     uint64_t dropped;             /* shared->dropped at the last peek */
-    bool broken; /* the segment lies: it is not touched any more */
+    int guard;                    /* of the mapping; -1: none */
+    const char *broken; /* why the segment is done with; NULL: it is not */
+    bool told;          /* of that */
     char path[GE_SEGMENT_PATH_MAX];
 };
 
@@ -57,6 +70,11 @@ static gradecho_status map_segment(ge_consumer *consumer)
         GE_FAIL(GRADECHO_E_NOMEM, "map %s: %s", consumer->path,
                 strerror(errno));
     }
+    consumer->guard = ge_guard_add(segment->base, segment->bytes);
+    GE_FAIL_IF(consumer->guard < 0, GRADECHO_E_SYS,
+               "cannot guard %s against being cut off: more than %d segments "
+               "or no signal handler",
+               consumer->path, GE_GUARD_MAX);
     GE_FAIL_IF(mprotect(segment->base, ge_min_size(page, segment->bytes),
                         PROT_READ | PROT_WRITE) != 0,
                GRADECHO_E_SYS, "map %s: %s", consumer->path, strerror(errno));
@@ -102,6 +120,7 @@ fail:
 
 static void free_consumer(ge_consumer *consumer)
 {
+    ge_guard_remove(consumer->guard);
     ge_segment_discard(&consumer->segment);
     free(consumer->present);
     ge_inspect_fini(&consumer->declared);
@@ -116,6 +135,7 @@ gradecho_status ge_consumer_attach(const char *session, uint32_t rank,
 
     GE_FAIL_IF(consumer == NULL, GRADECHO_E_NOMEM, "no memory for a consumer");
     consumer->segment.fd = -1;
+    consumer->guard = -1;
     GE_TRY(attach(consumer, session, rank));
     *out = consumer;
     return GRADECHO_OK;
@@ -140,10 +160,7 @@ void ge_consumer_detach(ge_consumer **consumer)
     if (leaving == NULL)
         return;
     *consumer = NULL;
-    /* Relaxed: the trainer need not see anything else. */
-    if (size_is_unchanged(leaving))
-        atomic_store_explicit(&leaving->shared->attached, 0,
-                              memory_order_relaxed);
+    ge_consumer_disable(leaving);
     free_consumer(leaving);
 }
 
@@ -152,16 +169,77 @@ const struct ge_geometry *ge_consumer_geometry(const ge_consumer *consumer)
     return &consumer->declared.geometry;
 }
 
+void ge_consumer_disable(ge_consumer *consumer)
+{
+    /* Relaxed: the trainer need not see anything else. */
+    atomic_store_explicit(&consumer->shared->attached, 0, memory_order_relaxed);
+}
+
+/* The segment lies; nothing more is taken from it. Its trainer, if it has one
+ * that is sound, goes back to the unsampled path. */
+static void break_off(ge_consumer *consumer, const char *why)
+{
+    if (consumer->broken != NULL)
+        return;
+    consumer->broken = why;
+    consumer->peeked = false; /* what was peeked is gone as well */
+    consumer->replicas = 0;
+    ge_consumer_disable(consumer);
+}
+
+/* The header of the sample `number`, wherever it is. */
+static const unsigned char *slot_of(const ge_consumer *consumer,
+                                    uint64_t number)
+{
+    return (const unsigned char *)consumer->segment.base +
+           consumer->declared.layout.slots_offset +
+           number % consumer->declared.geometry.slots *
+               consumer->declared.layout.slot_bytes;
+}
+
+static bool is_slot(const ge_consumer *consumer, const struct ge_abi_slot *slot,
+                    uint64_t number)
+{
+    return slot->number == number &&
+           slot->check ==
+               ge_segment_check(slot, consumer->declared.constants.instance);
+}
+
+/* A head that is wrong when we start would never be seen to be: the trainer
+ * would find its ring full and never correct it. */
+static const char *head_flaw(const ge_consumer *consumer, uint64_t head)
+{
+    struct ge_abi_slot last;
+
+    if (head == consumer->tail)
+        return NULL;
+    if (head - consumer->tail > consumer->declared.geometry.slots)
+        return "its counters do not fit each other";
+    /* Ours to read: it has been published and not been given back. */
+    memcpy(&last, slot_of(consumer, head - 1), sizeof last);
+    return is_slot(consumer, &last, head - 1) ? NULL
+                                              : "its last sample is damaged";
+}
+
 void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
 {
     struct ge_abi_header *shared = consumer->shared;
+    uint64_t head = 0;
+    const char *flaw = NULL;
 
-    if (consumer->broken)
+    if (consumer->broken != NULL)
         return;
-    /* Relaxed: none of these samples is looked at. The trainer may be writing
-     * slot `head` for an earlier monitor and publish it later; that one comes
-     * out whole, and peek passes over it if its step is not wanted. */
-    consumer->tail = atomic_load_explicit(&shared->head, memory_order_relaxed);
+    /* Acquire: pairs with the release of head in gradecho_publish(). The
+     * trainer may be writing slot `head` for an earlier monitor and publish it
+     * later; that one comes out whole, and peek passes over it if its step is
+     * not wanted. */
+    head = atomic_load_explicit(&shared->head, memory_order_acquire);
+    flaw = head_flaw(consumer, head);
+    if (flaw != NULL) {
+        break_off(consumer, flaw);
+        return;
+    }
+    consumer->tail = head;
     consumer->every = every;
     consumer->peeked = false;
     consumer->replicas = 0;
@@ -172,20 +250,52 @@ void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
     atomic_store_explicit(&shared->attached, 1, memory_order_release);
 }
 
+/* What is wrong with the segment as a whole, apart from its samples; NULL if
+ * nothing. Relaxed throughout: these do not change, or it is a flaw that they
+ * do, or only their range is looked at. */
+static const char *flaw(const ge_consumer *consumer)
+{
+    struct ge_abi_header *shared = consumer->shared;
+    const struct ge_abi_header *constants = &consumer->declared.constants;
+    const uint32_t closed =
+        atomic_load_explicit(&shared->closed, memory_order_relaxed);
+    const uint64_t dropped =
+        atomic_load_explicit(&shared->dropped, memory_order_relaxed);
+
+    if (ge_guard_broken(consumer->guard) || !size_is_unchanged(consumer))
+        return "its size has changed";
+    if (memcmp(shared, constants, offsetof(struct ge_abi_header, head)) != 0)
+        return "its header was overwritten";
+    if (closed != 0 && closed != GE_ABI_CLOSED)
+        return "its end mark was overwritten";
+    if (dropped < consumer->dropped || dropped > DROPPED_MAX)
+        return "its count of dropped samples was overwritten";
+    /* Ours alone to write. Left as they are, the trainer would hand over
+     * nothing any more, and all ranks would wait for it. */
+    if (consumer->every != 0 &&
+        (atomic_load_explicit(&shared->tail, memory_order_relaxed) !=
+             consumer->tail ||
+         atomic_load_explicit(&shared->sample_every, memory_order_relaxed) !=
+             consumer->every ||
+         atomic_load_explicit(&shared->attached, memory_order_relaxed) != 1))
+        return "what the monitor wrote in it was overwritten";
+    return NULL;
+}
+
 /* Is there a sample at the front? */
 static gradecho_status look(ge_consumer *consumer)
 {
     gradecho_status status = GRADECHO_OK;
     struct ge_abi_header *shared = consumer->shared;
+    const char *found = NULL;
     uint64_t head = 0;
     bool alive = true;
 
-    if (consumer->broken)
-        return GRADECHO_END;
-    consumer->broken = !size_is_unchanged(consumer);
-    GE_FAIL_IF(consumer->broken, GRADECHO_E_INPUT, "%s: its size has changed",
-               consumer->path);
-    /* Relaxed: kept to be told when the segment can no longer be touched. */
+    if (consumer->broken == NULL && (found = flaw(consumer)) != NULL)
+        break_off(consumer, found);
+    if (consumer->broken != NULL)
+        goto broken;
+    /* Relaxed: kept to be told when the segment is done with. */
     consumer->dropped =
         atomic_load_explicit(&shared->dropped, memory_order_relaxed);
     /* What is read next must not be older than `seen`, or wait() would sleep
@@ -203,26 +313,16 @@ static gradecho_status look(ge_consumer *consumer)
         if (head == consumer->tail)
             return alive ? GRADECHO_AGAIN : GRADECHO_END;
     }
-    consumer->broken =
-        head - consumer->tail > consumer->declared.geometry.slots;
-    GE_FAIL_IF(consumer->broken, GRADECHO_E_INPUT,
-               "%s: %" PRIu64 " samples published after %" PRIu64
-               " taken: the ring is corrupt",
-               consumer->path, head, consumer->tail);
+    if (head - consumer->tail <= consumer->declared.geometry.slots)
+        return GRADECHO_OK;
+    break_off(consumer, "its counters do not fit each other");
+broken:
+    if (consumer->told)
+        return GRADECHO_END;
+    consumer->told = true;
+    GE_FAIL(GRADECHO_E_INPUT, "%s: %s", consumer->path, consumer->broken);
 fail:
-    if (consumer->broken) { /* what was peeked is gone as well */
-        consumer->peeked = false;
-        consumer->replicas = 0;
-    }
     return status;
-}
-
-static const unsigned char *front_slot(const ge_consumer *consumer)
-{
-    return (const unsigned char *)consumer->segment.base +
-           consumer->declared.layout.slots_offset +
-           consumer->tail % consumer->declared.geometry.slots *
-               consumer->declared.layout.slot_bytes;
 }
 
 /* Copy the slot's header and presence bytes, check, then believe. */
@@ -230,22 +330,24 @@ static gradecho_status read_slot(ge_consumer *consumer,
                                  struct ge_handed_sample *sample)
 {
     gradecho_status status = GRADECHO_OK;
-    const unsigned char *slot = front_slot(consumer);
+    const unsigned char *slot = slot_of(consumer, consumer->tail);
     struct ge_abi_slot copy;
 
     consumer->peeked = true;
     consumer->replicas = 0;
     memcpy(&copy, slot, sizeof copy);
-    GE_FAIL_IF(
-        copy.number != consumer->tail || copy.step < 0 || copy.replicas < 1 ||
-            copy.replicas > consumer->declared.geometry.replicas ||
-            !isfinite(copy.gradient_scale) || !(copy.gradient_scale > 0.0),
-        GRADECHO_E_INPUT,
-        "%s: the header of sample %" PRIu64 " is inconsistent", consumer->path,
-        consumer->tail);
+    GE_FAIL_IF(!is_slot(consumer, &copy, consumer->tail) || copy.step < 0 ||
+                   copy.replicas < 1 ||
+                   copy.replicas > consumer->declared.geometry.replicas ||
+                   !isfinite(copy.gradient_scale) ||
+                   !(copy.gradient_scale > 0.0),
+               GRADECHO_E_INPUT,
+               "%s: the header of sample %" PRIu64 " is inconsistent",
+               consumer->path, consumer->tail);
     memcpy(consumer->present, slot + consumer->declared.layout.presence_offset,
            copy.replicas * consumer->declared.geometry.layer_count);
     consumer->replicas = copy.replicas;
+    consumer->front = copy;
     *sample = (struct ge_handed_sample){.step = copy.step,
                                         .replicas = copy.replicas,
                                         .loss = copy.loss,
@@ -286,7 +388,8 @@ const void *ge_consumer_data(const ge_consumer *consumer, uint32_t replica,
         consumer->present[replica * consumer->declared.geometry.layer_count +
                           layer] == 0)
         return NULL;
-    return front_slot(consumer) + consumer->declared.layout.payload_offset +
+    return slot_of(consumer, consumer->tail) +
+           consumer->declared.layout.payload_offset +
            replica * consumer->declared.layout.replica_bytes +
            consumer->declared.spans[layer].offset;
 }
@@ -304,37 +407,90 @@ void ge_consumer_release(ge_consumer *consumer)
                           memory_order_release);
 }
 
+bool ge_consumer_intact(ge_consumer *consumer)
+{
+    const char *found = NULL;
+    uint64_t head = 0;
+
+    if (consumer->broken != NULL)
+        return false;
+    found = flaw(consumer);
+    /* Relaxed: only compared. */
+    head = atomic_load_explicit(&consumer->shared->head, memory_order_relaxed);
+    if (found == NULL &&
+        head - consumer->tail > consumer->declared.geometry.slots)
+        found = "its counters do not fit each other";
+    if (found == NULL && consumer->replicas > 0) {
+        const unsigned char *slot = slot_of(consumer, consumer->tail);
+
+        if (memcmp(slot, &consumer->front, sizeof consumer->front) != 0 ||
+            memcmp(slot + consumer->declared.layout.presence_offset,
+                   consumer->present,
+                   consumer->replicas *
+                       consumer->declared.geometry.layer_count) != 0)
+            found = "a sample was overwritten while it was read";
+    }
+    if (found == NULL && ge_guard_broken(consumer->guard)) /* by just that */
+        found = "its size has changed";
+    if (found != NULL)
+        break_off(consumer, found);
+    return found == NULL;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t = {0};
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 void ge_consumer_wait(ge_consumer *consumer, double timeout_seconds)
 {
     struct ge_abi_header *shared = consumer->shared;
+    const struct timespec least = {.tv_nsec = WAIT_LEAST_NS};
+    const uint64_t start = now_ns();
 
     /* Relaxed: only whether to sleep; the close itself changed `wake`. */
-    if (!consumer->broken &&
-        atomic_load_explicit(&shared->closed, memory_order_relaxed) == 0)
-        ge_segment_wait(&shared->wake, consumer->seen, timeout_seconds);
+    if (consumer->broken != NULL ||
+        atomic_load_explicit(&shared->closed, memory_order_relaxed) != 0)
+        return;
+    ge_segment_wait(&shared->wake, consumer->seen, timeout_seconds);
+    /* A publish or a close shows by now: `wake` comes last. */
+    if (atomic_load_explicit(&shared->head, memory_order_acquire) ==
+            consumer->tail &&
+        atomic_load_explicit(&shared->closed, memory_order_relaxed) == 0 &&
+        timeout_seconds * 1e9 > WAIT_LEAST_NS &&
+        now_ns() - start < WAIT_LEAST_NS)
+        (void)nanosleep(&least, NULL);
 }
 
 bool ge_consumer_alive(const ge_consumer *consumer)
 {
     /* Acquire: pairs with the release of closed in gradecho_close(); head is
      * then final. */
-    return !consumer->broken &&
+    return consumer->broken == NULL &&
            atomic_load_explicit(&consumer->shared->closed,
-                                memory_order_acquire) == 0 &&
+                                memory_order_acquire) != GE_ABI_CLOSED &&
            ge_segment_locked(consumer->segment.fd, GE_LOCK_PRODUCER);
 }
 
 bool ge_consumer_closed(const ge_consumer *consumer)
 {
     /* Acquire: pairs with the release of closed in gradecho_close(). */
-    return !consumer->broken && atomic_load_explicit(&consumer->shared->closed,
-                                                     memory_order_acquire) != 0;
+    return consumer->broken == NULL &&
+           atomic_load_explicit(&consumer->shared->closed,
+                                memory_order_acquire) == GE_ABI_CLOSED;
 }
 
 uint64_t ge_consumer_dropped(const ge_consumer *consumer)
 {
     /* Relaxed: a number to report. */
-    return consumer->broken ? consumer->dropped
-                            : atomic_load_explicit(&consumer->shared->dropped,
-                                                   memory_order_relaxed);
+    const uint64_t told =
+        atomic_load_explicit(&consumer->shared->dropped, memory_order_relaxed);
+
+    return consumer->broken == NULL && told >= consumer->dropped &&
+                   told <= DROPPED_MAX
+               ? told
+               : consumer->dropped;
 }

@@ -38,11 +38,14 @@ void ge_engine_destroy(ge_engine **engine);
 struct ge_dimensions ge_engine_dimensions(const ge_engine *engine);
 
 /* Collective. Measure the sample at the source's front and release it there
- * as soon as its data are not needed any more.
+ * as soon as its data are not needed any more. A sample whose memory changed
+ * while it was read, at any rank, is measured to its end, because the ranks go
+ * through the same collectives, but leaves no row.
  *
  * \param step   what the monitors agreed on
  * \param echo   measure echoes too (equal on all ranks)
- * \param row    rank 0: cleared and filled; else ignored
+ * \param row    rank 0: cleared and filled, step -1 if the sample left none;
+ *               else ignored
  * \param local  what went wrong at this rank alone, already told: the row is
  *               not to be trusted, and the caller puts it into its next ballot
  * \return GRADECHO_E_MPI, _E_TIMEOUT: no further collective is possible */

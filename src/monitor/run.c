@@ -24,6 +24,7 @@ struct session {
     struct ge_row row;  /* root */
     uint64_t samples;   /* measured */
     uint64_t unwritten; /* root: rows that the log did not take */
+    uint64_t spoiled;   /* root: samples that changed while they were read */
     uint64_t dropped;
     gradecho_status trouble; /* of this rank, for its next ballot */
 };
@@ -159,8 +160,10 @@ static gradecho_status measure(struct session *s,
     s->samples++;
     if (s->trouble < GRADECHO_OK)
         return GRADECHO_OK; /* the next vote ends the run */
-    if (s->root) {
-        s->row.values[GE_DROPPED][0] = (double)verdict->dropped;
+    if (s->root && s->row.step < 0) {
+        s->spoiled++; /* who lost its trainer tells it */
+    } else if (s->root) {
+        s->row.values[GE_DROPPED][0] = (double)(verdict->dropped + s->spoiled);
         s->row.values[GE_DURATION][0] = now() - start;
         append(s);
         ge_debug("step %lld measured in %.1f ms", (long long)s->row.step,
@@ -215,7 +218,8 @@ static gradecho_status close_session(struct session *s)
 
         status = ge_log_close(&s->log);
         ge_info("log %s: %llu samples, %llu dropped", s->run->log_path,
-                (unsigned long long)rows, (unsigned long long)s->dropped);
+                (unsigned long long)rows,
+                (unsigned long long)(s->dropped + s->spoiled));
         if (s->unwritten > 0) {
             ge_error("log %s: %llu samples could not be written",
                      s->run->log_path, (unsigned long long)s->unwritten);

@@ -3,6 +3,7 @@
  * own node; which ones follows from what the segments say.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ struct trainer {
 
 struct segment_source {
     struct ge_source base;
+    const char *session;     /* borrowed; for messages */
     struct trainer *trainer; /* [trainers] */
     size_t trainers;
     size_t *owner;          /* [replicas_here] trainer of local replica j */
@@ -53,27 +55,40 @@ static void retire(struct segment_source *s, struct trainer *t, const char *why)
         s->closed = true;
         return;
     }
+    ge_consumer_disable(t->consumer); /* not a copy more than it can use */
     ge_warn("trainer %u %s; %s", t->rank, why,
             s->stop_on_loss ? "ending (on_rank_loss: stop)"
                             : "going on without it (on_rank_loss: continue)");
     s->stop = s->stop || s->stop_on_loss;
 }
 
+/* Its segment lies. What exactly is wrong was captured. */
+static void retire_corrupt(struct segment_source *s, struct trainer *t)
+{
+    char why[GE_MESSAGE_MAX];
+
+    snprintf(why, sizeof why, "of session %s is lost: %s", s->session,
+             ge_message_last());
+    retire(s, t, why);
+}
+
 /* Bring one trainer's front sample up, if it has one. */
 static void look_at(struct segment_source *s, struct trainer *t,
                     double patience)
 {
+    const int before = ge_message_capture(1);
     gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
 
     if (status == GRADECHO_AGAIN && patience > 0.0) {
         ge_consumer_wait(t->consumer, patience);
         status = ge_consumer_peek(t->consumer, &t->sample);
     }
+    ge_message_capture(before);
     t->ready = status == GRADECHO_OK;
     if (status == GRADECHO_END)
         retire(s, t, ge_consumer_closed(t->consumer) ? NULL : "died");
     else if (status < GRADECHO_OK)
-        retire(s, t, "handed over a corrupt segment");
+        retire_corrupt(s, t);
 }
 
 static void give_back(struct trainer *t)
@@ -254,6 +269,18 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
     return GRADECHO_OK;
 }
 
+static bool intact(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+    bool all = true;
+
+    /* Each is asked: the next look finds all that are lost. */
+    for (size_t i = 0; i < s->trainers; i++)
+        if (s->trainer[i].ready && !ge_consumer_intact(s->trainer[i].consumer))
+            all = false;
+    return all;
+}
+
 static void release(struct ge_source *source)
 {
     struct segment_source *s = self(source);
@@ -281,6 +308,7 @@ static const struct ge_source_ops segment_ops = {
     .present = present,
     .direct = direct,
     .read = read_entries,
+    .intact = intact,
     .release = release,
     .close = close_segments,
 };
@@ -424,6 +452,7 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
     base = &made->base;
     base->ops = &segment_ops;
+    made->session = session;
     made->stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
     GE_TRY(open_segments(made, comm, config, session, stop));
     if (status == GRADECHO_END)
