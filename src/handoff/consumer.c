@@ -4,17 +4,16 @@
  * the consumer's line, can be written.
  *
  * Whoever may write the file may also overwrite it or cut it off while we read.
- * So each look compares what must not change with what it was (flaw()), the
- * guard turns missing pages into zeros, and ge_consumer_intact() says, after
- * the data were used, whether to believe what came of them.
+ * So each look compares what must not change with what it was
+ * (consumer_checks.c), the guard turns missing pages into zeros, and
+ * ge_consumer_intact() says, after the data were used, whether to believe what
+ * came of them.
  */
 #include "consumer.h"
 
-#include "abi.h"
+#include "consumer_private.h"
 #include "guard.h"
-#include "inspect.h"
 #include "memory.h"
-#include "segment.h"
 #include "try.h"
 
 #include <errno.h>
@@ -24,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,27 +33,6 @@
 /* A wait that ends early and for nothing is drawn out to this, so that a wake
  * word that somebody else changes all the time does not make us spin. */
 #define WAIT_LEAST_NS 1000000
-
-/* More samples than a training has steps: the counter is not one. */
-#define DROPPED_MAX (UINT64_C(1) << 53)
-
-struct ge_consumer {
-    struct ge_segment segment;
-    struct ge_abi_header *shared; /* == segment.base */
-    struct ge_declared declared;  /* what the segment says, checked */
-    unsigned char *present;       /* [replicas][layer_count], at peek */
-    uint64_t every;               /* 0: not enabled */
-    uint64_t tail;                /* what shared->tail says */
-    uint32_t seen;                /* shared->wake before the last peek */
-    uint32_t replicas;            /* in the sample peeked, 0: none valid */
-    bool peeked;                  /* slot `tail` is in our hands */
-    struct ge_abi_slot front;     /* its header */
-    uint64_t dropped;             /* shared->dropped at the last peek */
-    int guard;                    /* of the mapping; -1: none */
-    const char *broken; /* why the segment is done with; NULL: it is not */
-    bool told;          /* of that */
-    char path[GE_SEGMENT_PATH_MAX];
-};
 
 static gradecho_status map_segment(ge_consumer *consumer)
 {
@@ -145,14 +122,6 @@ fail:
     return status;
 }
 
-static bool size_is_unchanged(const ge_consumer *consumer)
-{
-    struct stat file;
-
-    return fstat(consumer->segment.fd, &file) == 0 &&
-           (uint64_t)file.st_size == consumer->segment.bytes;
-}
-
 void ge_consumer_detach(ge_consumer **consumer)
 {
     ge_consumer *leaving = consumer != NULL ? *consumer : NULL;
@@ -187,40 +156,6 @@ static void break_off(ge_consumer *consumer, const char *why)
     ge_consumer_disable(consumer);
 }
 
-/* The header of the sample `number`, wherever it is. */
-static const unsigned char *slot_of(const ge_consumer *consumer,
-                                    uint64_t number)
-{
-    return (const unsigned char *)consumer->segment.base +
-           consumer->declared.layout.slots_offset +
-           number % consumer->declared.geometry.slots *
-               consumer->declared.layout.slot_bytes;
-}
-
-static bool is_slot(const ge_consumer *consumer, const struct ge_abi_slot *slot,
-                    uint64_t number)
-{
-    return slot->number == number &&
-           slot->check ==
-               ge_segment_check(slot, consumer->declared.constants.instance);
-}
-
-/* A head that is wrong when we start would never be seen to be: the trainer
- * would find its ring full and never correct it. */
-static const char *head_flaw(const ge_consumer *consumer, uint64_t head)
-{
-    struct ge_abi_slot last;
-
-    if (head == consumer->tail)
-        return NULL;
-    if (head - consumer->tail > consumer->declared.geometry.slots)
-        return "its counters do not fit each other";
-    /* Ours to read: it has been published and not been given back. */
-    memcpy(&last, slot_of(consumer, head - 1), sizeof last);
-    return is_slot(consumer, &last, head - 1) ? NULL
-                                              : "its last sample is damaged";
-}
-
 void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
 {
     struct ge_abi_header *shared = consumer->shared;
@@ -234,7 +169,7 @@ void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
      * later; that one comes out whole, and peek passes over it if its step is
      * not wanted. */
     head = atomic_load_explicit(&shared->head, memory_order_acquire);
-    flaw = head_flaw(consumer, head);
+    flaw = ge_check_head(consumer, head);
     if (flaw != NULL) {
         break_off(consumer, flaw);
         return;
@@ -250,38 +185,6 @@ void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
     atomic_store_explicit(&shared->attached, 1, memory_order_release);
 }
 
-/* What is wrong with the segment as a whole, apart from its samples; NULL if
- * nothing. Relaxed throughout: these do not change, or it is a flaw that they
- * do, or only their range is looked at. */
-static const char *flaw(const ge_consumer *consumer)
-{
-    struct ge_abi_header *shared = consumer->shared;
-    const struct ge_abi_header *constants = &consumer->declared.constants;
-    const uint32_t closed =
-        atomic_load_explicit(&shared->closed, memory_order_relaxed);
-    const uint64_t dropped =
-        atomic_load_explicit(&shared->dropped, memory_order_relaxed);
-
-    if (ge_guard_broken(consumer->guard) || !size_is_unchanged(consumer))
-        return "its size has changed";
-    if (memcmp(shared, constants, offsetof(struct ge_abi_header, head)) != 0)
-        return "its header was overwritten";
-    if (closed != 0 && closed != GE_ABI_CLOSED)
-        return "its end mark was overwritten";
-    if (dropped < consumer->dropped || dropped > DROPPED_MAX)
-        return "its count of dropped samples was overwritten";
-    /* Ours alone to write. Left as they are, the trainer would hand over
-     * nothing any more, and all ranks would wait for it. */
-    if (consumer->every != 0 &&
-        (atomic_load_explicit(&shared->tail, memory_order_relaxed) !=
-             consumer->tail ||
-         atomic_load_explicit(&shared->sample_every, memory_order_relaxed) !=
-             consumer->every ||
-         atomic_load_explicit(&shared->attached, memory_order_relaxed) != 1))
-        return "what the monitor wrote in it was overwritten";
-    return NULL;
-}
-
 /* Is there a sample at the front? */
 static gradecho_status look(ge_consumer *consumer)
 {
@@ -291,7 +194,8 @@ static gradecho_status look(ge_consumer *consumer)
     uint64_t head = 0;
     bool alive = true;
 
-    if (consumer->broken == NULL && (found = flaw(consumer)) != NULL)
+    if (consumer->broken == NULL &&
+        (found = ge_check_segment(consumer)) != NULL)
         break_off(consumer, found);
     if (consumer->broken != NULL)
         goto broken;
@@ -330,14 +234,14 @@ static gradecho_status read_slot(ge_consumer *consumer,
                                  struct ge_handed_sample *sample)
 {
     gradecho_status status = GRADECHO_OK;
-    const unsigned char *slot = slot_of(consumer, consumer->tail);
+    const unsigned char *slot = ge_check_slot_at(consumer, consumer->tail);
     struct ge_abi_slot copy;
 
     consumer->peeked = true;
     consumer->replicas = 0;
     memcpy(&copy, slot, sizeof copy);
-    GE_FAIL_IF(!is_slot(consumer, &copy, consumer->tail) || copy.step < 0 ||
-                   copy.replicas < 1 ||
+    GE_FAIL_IF(!ge_check_slot(consumer, &copy, consumer->tail) ||
+                   copy.step < 0 || copy.replicas < 1 ||
                    copy.replicas > consumer->declared.geometry.replicas ||
                    !isfinite(copy.gradient_scale) ||
                    !(copy.gradient_scale > 0.0),
@@ -388,7 +292,7 @@ const void *ge_consumer_data(const ge_consumer *consumer, uint32_t replica,
         consumer->present[replica * consumer->declared.geometry.layer_count +
                           layer] == 0)
         return NULL;
-    return slot_of(consumer, consumer->tail) +
+    return ge_check_slot_at(consumer, consumer->tail) +
            consumer->declared.layout.payload_offset +
            replica * consumer->declared.layout.replica_bytes +
            consumer->declared.spans[layer].offset;
@@ -409,32 +313,16 @@ void ge_consumer_release(ge_consumer *consumer)
 
 bool ge_consumer_intact(ge_consumer *consumer)
 {
-    const char *found = NULL;
-    uint64_t head = 0;
+    const char *flaw = NULL;
 
     if (consumer->broken != NULL)
         return false;
-    found = flaw(consumer);
-    /* Relaxed: only compared. */
-    head = atomic_load_explicit(&consumer->shared->head, memory_order_relaxed);
-    if (found == NULL &&
-        head - consumer->tail > consumer->declared.geometry.slots)
-        found = "its counters do not fit each other";
-    if (found == NULL && consumer->replicas > 0) {
-        const unsigned char *slot = slot_of(consumer, consumer->tail);
-
-        if (memcmp(slot, &consumer->front, sizeof consumer->front) != 0 ||
-            memcmp(slot + consumer->declared.layout.presence_offset,
-                   consumer->present,
-                   consumer->replicas *
-                       consumer->declared.geometry.layer_count) != 0)
-            found = "a sample was overwritten while it was read";
-    }
-    if (found == NULL && ge_guard_broken(consumer->guard)) /* by just that */
-        found = "its size has changed";
-    if (found != NULL)
-        break_off(consumer, found);
-    return found == NULL;
+    flaw = ge_check_segment(consumer);
+    if (flaw == NULL)
+        flaw = ge_check_front(consumer);
+    if (flaw != NULL)
+        break_off(consumer, flaw);
+    return flaw == NULL;
 }
 
 static uint64_t now_ns(void)
@@ -490,7 +378,7 @@ uint64_t ge_consumer_dropped(const ge_consumer *consumer)
         atomic_load_explicit(&consumer->shared->dropped, memory_order_relaxed);
 
     return consumer->broken == NULL && told >= consumer->dropped &&
-                   told <= DROPPED_MAX
+                   told <= GE_DROPPED_MAX
                ? told
                : consumer->dropped;
 }

@@ -201,7 +201,7 @@ def test_garbage_in_full_flight(training: Training, seed: int) -> None:
     cut = seed % 2 == 0
     victim = dice.choice([0, 1, 2, 3])
     print("seed", seed, "victim", victim, "cut" if cut else "garbage")
-    training.train(4, steps=150)
+    training.train(4, steps=60)
     until(lambda: len(training.segments()) == 4, "four segments")
     segment = Segment(training, victim, seed)
     monitor = training.monitor(dice.choice([1, 2, 4]), *EVERY)
@@ -227,7 +227,7 @@ def test_garbage_in_full_flight(training: Training, seed: int) -> None:
         ranks = FOUR if log["replicas"][row] == 4 else left
         same_rows(log, [int(step)], ranks=ranks, first=row)
     assert log["replicas"][-1] == 3  # it was lost, and the others went on
-    assert log["step"][-1] == 149
+    assert log["step"][-1] == 59
     dead = [x for x in told(monitor.stderr) if f"trainer {victim} " in x]
     assert len(dead) == 1, monitor.stderr
 

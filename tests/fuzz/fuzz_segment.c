@@ -6,13 +6,17 @@
  * and grown. The monitor's end goes on through all of it, and every pointer
  * that it hands out is checked against the mapping and read.
  */
-#include "consumer.c" /* NOLINT(bugprone-suspicious-include): its mapping */
-
 #include "fuzz.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "consumer_private.h" /* its mapping */
 #include "convert.h"
+#include "memory.h"
+#include "message.h"
 
 enum { SLOTS = 3, REPLICAS = 2, LAYERS = 3, STEPS_MAX = 64, ENTRIES_MAX = 64 };
 
@@ -232,7 +236,7 @@ static void monitor(struct world *w, uint8_t what)
     case 5:
         fuzz_any(ge_consumer_alive(w->monitor) &&
                  ge_consumer_closed(w->monitor));
-        FUZZ_CHECK(ge_consumer_dropped(w->monitor) <= DROPPED_MAX);
+        FUZZ_CHECK(ge_consumer_dropped(w->monitor) <= GE_DROPPED_MAX);
         break;
     case 6:
         ge_consumer_wait(w->monitor, 1e-5);
