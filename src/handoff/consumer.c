@@ -251,7 +251,7 @@ static gradecho_status read_slot(ge_consumer *consumer,
     memcpy(consumer->present, slot + consumer->declared.layout.presence_offset,
            copy.replicas * consumer->declared.geometry.layer_count);
     consumer->replicas = copy.replicas;
-    consumer->front = copy;
+    memcpy(consumer->front, &copy, sizeof copy);
     *sample = (struct ge_handed_sample){.step = copy.step,
                                         .replicas = copy.replicas,
                                         .loss = copy.loss,

@@ -89,7 +89,7 @@ const char *ge_check_front(const ge_consumer *consumer)
     if (head - consumer->tail > declared->geometry.slots)
         return uneven;
     if (consumer->replicas > 0 &&
-        (memcmp(slot, &consumer->front, sizeof consumer->front) != 0 ||
+        (memcmp(slot, consumer->front, sizeof consumer->front) != 0 ||
          memcmp(slot + declared->layout.presence_offset, consumer->present,
                 consumer->replicas * declared->geometry.layer_count) != 0))
         return "a sample was overwritten while it was read";

@@ -21,9 +21,9 @@ struct ge_consumer {
     uint32_t seen;                /* shared->wake before the last peek */
     uint32_t replicas;            /* in the sample peeked, 0: none valid */
     bool peeked;                  /* slot `tail` is in our hands */
-    struct ge_abi_slot front;     /* its header */
-    uint64_t dropped;             /* shared->dropped at the last peek */
-    int guard;                    /* of the mapping; -1: none */
+    unsigned char front[sizeof(struct ge_abi_slot)]; /* its header */
+    uint64_t dropped;   /* shared->dropped at the last peek */
+    int guard;          /* of the mapping; -1: none */
     const char *broken; /* why the segment is done with; NULL: it is not */
     bool told;          /* of that */
     char path[GE_SEGMENT_PATH_MAX];
