@@ -92,9 +92,9 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
     double *z = number, *a = z + modes, *b = a + modes;
     double *left = b + modes, *right = left + modes, *along = right + modes;
     double *near = along + modes;
-    const float *g =
-        ge_engine_entries(engine, j, l, 0, layer->entries, engine->gradient);
+    const float *g = engine->gradient;
 
+    ge_engine_snapshot(engine, j, l, 0, layer->entries, engine->gradient);
     GE_FAIL_IF(number == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
     GE_TRY(ge_modes_init(&held, reference->rows, reference->cols, modes));
     leave_out(mean, g, engine->used[l], layer->entries, engine->others);

@@ -67,6 +67,7 @@ struct ge_engine {
     size_t first_index; /* place of local replica 0 in the sample */
     size_t present;     /* replicas in the sample, over all ranks */
     gradecho_status trouble; /* the first local failure */
+    bool spoiled;            /* data here changed while they were read */
     unsigned warned;         /* non-finite layers told so far in this run */
 
     /* Reduction. */
@@ -157,6 +158,12 @@ void ge_engine_note(ge_engine *engine, gradecho_status status);
  * lie, or converted into `scratch` [count]. After a read failure, zeros. */
 const float *ge_engine_entries(ge_engine *engine, size_t j, size_t layer,
                                size_t first, size_t count, float *scratch);
+
+/* The same, always copied into `out` and finite: numbers that were finite when
+ * the replicas were counted and are not any more become zeros and spoil the
+ * sample. For what leaves this rank, and for LAPACK. */
+void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
+                        size_t count, float *out);
 
 /* Phase 1. With `keep`, also keep the means of layers with an echo. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine,

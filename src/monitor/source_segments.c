@@ -3,6 +3,7 @@
  * own node; which ones follows from what the segments say.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ struct trainer {
 
 struct segment_source {
     struct ge_source base;
+    const char *session;     /* borrowed; for messages */
     struct trainer *trainer; /* [trainers] */
     size_t trainers;
     size_t *owner;          /* [replicas_here] trainer of local replica j */
@@ -44,28 +46,42 @@ static const struct segment_source *const_self(const struct ge_source *source)
     return (const struct segment_source *)(const void *)source;
 }
 
+/* Its segment lies, or it died: its samples are used up. */
+static enum ge_sight lose(const struct segment_source *s,
+                          const struct trainer *t, gradecho_status why)
+{
+    const char *then = s->ending.stop_on_loss
+                           ? "ending (on_rank_loss: stop)"
+                           : "going on without it (on_rank_loss: continue)";
+
+    ge_consumer_disable(t->consumer); /* not a copy more than it can use */
+    if (why == GRADECHO_END)
+        ge_warn("trainer %u died; %s", t->rank, then);
+    else /* what exactly is wrong was captured */
+        ge_warn("trainer %u of session %s is lost: %s; %s", t->rank, s->session,
+                ge_message_last(), then);
+    return GE_SIGHT_LOST;
+}
+
 /* Bring one trainer's front sample up, if it has one. */
 static enum ge_sight look_at(const struct segment_source *s, struct trainer *t,
                              double patience)
 {
+    const int before = ge_message_capture(1);
     gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
 
     if (status == GRADECHO_AGAIN && patience > 0.0) {
         ge_consumer_wait(t->consumer, patience);
         status = ge_consumer_peek(t->consumer, &t->sample);
     }
+    ge_message_capture(before);
     if (status == GRADECHO_OK)
         return GE_SIGHT_SAMPLE;
     if (status == GRADECHO_AGAIN)
         return GE_SIGHT_NOTHING;
     if (status == GRADECHO_END && ge_consumer_closed(t->consumer))
         return GE_SIGHT_CLOSED;
-    ge_warn("trainer %u %s; %s", t->rank,
-            status == GRADECHO_END ? "died" : "handed over a corrupt segment",
-            s->ending.stop_on_loss
-                ? "ending (on_rank_loss: stop)"
-                : "going on without it (on_rank_loss: continue)");
-    return GE_SIGHT_LOST;
+    return lose(s, t, status);
 }
 
 static void give_back(struct trainer *t)
@@ -216,6 +232,19 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
     return GRADECHO_OK;
 }
 
+static bool intact(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+    bool all = true;
+
+    /* Each is asked: the next look finds all that are lost. */
+    for (size_t i = 0; i < s->trainers; i++)
+        if (s->trainer[i].front.ready &&
+            !ge_consumer_intact(s->trainer[i].consumer))
+            all = false;
+    return all;
+}
+
 static void release(struct ge_source *source)
 {
     struct segment_source *s = self(source);
@@ -243,6 +272,7 @@ static const struct ge_source_ops segment_ops = {
     .present = present,
     .direct = direct,
     .read = read_entries,
+    .intact = intact,
     .release = release,
     .close = close_segments,
 };
@@ -408,6 +438,7 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     status = agree_on_memory(comm, made);
     if (status < GRADECHO_OK || made == NULL) /* which goes with it */
         goto fail;
+    made->session = session;
     made->ending.stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
     GE_TRY(open_segments(made, comm, config, session, stop));
     if (status == GRADECHO_END)
