@@ -54,11 +54,11 @@ void ge_engine_recall(ge_engine *engine, const double *noise_trace,
  *
  * \param step   what the monitors agreed on
  * \param echo   measure echoes too (equal on all ranks)
- * \param row    rank 0: cleared and filled, step GE_ENGINE_SPOILED if the
- * sample left none; else ignored \param local  what went wrong at this rank
- * alone, already told: the row is not to be trusted, and the caller puts it
- * into its next ballot \return GRADECHO_E_MPI, _E_TIMEOUT: no further
- * collective is possible */
+ * \param row    rank 0: cleared and filled; its step is GE_ENGINE_SPOILED if
+ *               the sample left none. Else ignored
+ * \param local  what went wrong at this rank alone, already told: the row is
+ *               not to be trusted, and the caller puts it into its next ballot
+ * \return GRADECHO_E_MPI, _E_TIMEOUT: no further collective is possible */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_measure(ge_engine *engine,
                                                       int64_t step, bool echo,
                                                       struct ge_row *row,
