@@ -21,7 +21,7 @@ EXCLUDED = {
         r"__tls_get_addr __errno_location __stack_chk_fail __ctype_b_loc"
     ),
     "arithmetic": (
-        r"ceil cos erfc exp exp2 floor fmax fmin log log1p lrint pow sin sqrt "
+        r"ceil cos erfc exp exp2 floor fmax fmin log log1p lrint pow sin sincos sqrt "
         r"cblas_\w+"
     ),
     "text and memory in place: nothing to acquire, no way to fail": (
@@ -39,7 +39,7 @@ EXCLUDED = {
     "a wait, which may end early": r"nanosleep sched_yield syscall poll",
     "writes to a stream: the stream keeps the error for ferror() and fflush(), "
     "which are made to fail; /dev/full in the tests of config and inspect": (
-        r"[fv]?printf fput[cs] fwrite puts putchar"
+        r"v?f?printf fput[cs] fwrite puts putchar putc"
     ),
     "allocates in a library whose allocations are made to fail one by one": (
         r"json_(array|integer|real|pack|dumpf|array_append_new|object_set_new) "
