@@ -256,8 +256,8 @@ static void append(struct session *s)
                     s->run->log_path, (long long)s->row.step);
         s->unwritten++;
     } else if (told && !s->writes_again) {
-        ge_info("log %s: writing again from step %lld on, %llu samples could "
-                "not be written",
+        ge_info("log %s: writing again from step %lld on; %llu samples are "
+                "missing",
                 s->run->log_path, (long long)s->row.step,
                 (unsigned long long)s->unwritten);
         s->writes_again = true;
