@@ -394,7 +394,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     /* ge_gather_wait() ended with all segments there: what this scan shows is
      * the node's whole list, the same for all its monitors. */
     ge_message_capture(1);
-    local = ge_gather_scan(session, list, &count);
+    local = ge_gather_scan(session, s->base.facts.world, list, &count);
     if (local >= GRADECHO_OK)
         local = attach_local(s, comm, session, list, count);
     if (local >= GRADECHO_OK)
