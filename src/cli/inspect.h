@@ -13,6 +13,7 @@ struct ge_digest {
     const char *path;
     const struct ge_log_facts *facts;
     uint64_t rows;       /* committed */
+    long long restarted; /* step before which the monitors last restarted; -1 */
     uint64_t averaged;   /* rows behind `noise`, up to and with the shown one */
     struct ge_row row;   /* the row shown */
     struct ge_row echo;  /* the last row with echoes up to it; step -1: none */

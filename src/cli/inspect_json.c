@@ -66,7 +66,7 @@ bool ge_inspect_json(const struct ge_digest *d, FILE *out)
         json_pack("{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log",
                   d->path, "session", d->facts->session, "world_size",
                   (json_int_t)d->facts->world_size, "samples",
-                  (json_int_t)d->rows, "clean_close", d->facts->clean_close,
+                  (json_int_t)d->rows, "clean_close", d->facts->end == GE_LOG_CLOSED,
                   "step", (json_int_t)d->row.step, "echo_step",
                   d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
                                     : json_null(),

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log_file.h"
 #include "log_layout.h"
 #include "memory.h"
 
@@ -15,8 +16,8 @@
 struct ge_log_reader {
     char *path;
     hid_t file, step, fields[GE_FIELDS]; /* a field may be missing */
-    bool live;
-    uint64_t rows; /* committed, as last seen */
+    bool live;                           /* opened in SWMR mode */
+    uint64_t rows;                       /* committed, as last seen */
     /* Rows that were committed when the field was last refreshed. HDF5 keeps
      * chunks: later rows of a chunk in memory are stale until the next one. */
     uint64_t fresh[GE_FIELDS];
@@ -84,7 +85,14 @@ static gradecho_status read_root(ge_log_reader *log)
                           &log->facts.world_size));
     GE_TRY(
         ge_h5_read_int(log->path, log->file, GE_ATTRIBUTE_CLEAN_CLOSE, &clean));
-    log->facts.clean_close = clean != 0;
+    log->facts.end = clean == GE_LOG_CLOSED || clean == GE_LOG_RECOVERED
+                         ? (enum ge_log_end)clean
+                         : GE_LOG_OPEN;
+    log->facts.restarts = -1;
+    TRY_H5(log->path, exists = H5Aexists(log->file, GE_ATTRIBUTE_RESTARTS));
+    if (exists > 0)
+        GE_TRY(ge_h5_read_int(log->path, log->file, GE_ATTRIBUTE_RESTARTS,
+                              &log->facts.restarts));
     log->facts.session = log->session;
     log->facts.created = log->created;
     log->facts.version = log->version;
@@ -217,6 +225,7 @@ static gradecho_status read_file(ge_log_reader *log)
     uint64_t rows = 0;
 
     GE_TRY(ge_h5_open("log", log->path, &log->file, &log->live));
+    log->facts.held = ge_log_file_is_held(log->path);
     GE_TRY(read_root(log));
     GE_TRY(read_dimensions(log));
     GE_TRY(read_names(log));

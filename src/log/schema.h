@@ -45,6 +45,8 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "time the monitor spent on the sample")                                  \
     X(DROPPED, "dropped", GE_PER_STEP, GE_I64, "1",                            \
       "samples lost so far because the monitor was busy")                      \
+    X(RESTARTS, "restarts", GE_PER_STEP, GE_I64, "1",                          \
+      "restarts of the monitors so far; where it grows, rows may be missing")  \
     X(CORRELATION, "residual_correlation_max", GE_PER_STEP, GE_F64, "1",       \
       "largest correlation of two replicas' residuals")                        \
     X(CORRELATION_PAIR, "residual_correlation_pair", GE_PER_PAIR, GE_I64, "1", \

@@ -37,6 +37,13 @@ void ge_engine_destroy(ge_engine **engine);
 /* Lengths of a row's dimensions. */
 struct ge_dimensions ge_engine_dimensions(const ge_engine *engine);
 
+/* Rank 0, before the first measurement: one earlier sample's figures, for the
+ * moving averages. Called for each, in order, they stand as after the last.
+ *
+ * \param noise_trace, grad_sqnorm  [layers], as they were logged */
+void ge_engine_recall(ge_engine *engine, const double *noise_trace,
+                      const double *grad_sqnorm);
+
 /* Collective. Measure the sample at the source's front and release it there
  * as soon as its data are not needed any more.
  *

@@ -376,20 +376,30 @@ static void record_correlation(ge_engine *engine, bool echo, struct ge_row *row)
             all[pair[i] * width + GE_ROW_NUMBER];
 }
 
-/* Sums over the layers whose noise is known. */
+/* Sums over the layers whose noise is known; false if there is none. */
+static bool sum_layers(const ge_engine *engine, const double *noise_trace,
+                       const double *grad_sqnorm, double *trace, double *sqnorm)
+{
+    bool any = false;
+
+    *trace = *sqnorm = 0.0;
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        if (isnan(noise_trace[l]))
+            continue;
+        *trace += noise_trace[l];
+        *sqnorm += grad_sqnorm[l];
+        any = true;
+    }
+    return any;
+}
+
 static void record_model(ge_engine *engine, struct ge_row *row)
 {
     const double batch_size = row->values[GE_BATCH_SIZE][0];
-    double trace = 0.0, sqnorm = 0.0, layers = 0.0;
+    double trace = 0.0, sqnorm = 0.0;
 
-    for (size_t l = 0; l < engine->layers->count; l++) {
-        if (isnan(row->values[GE_NOISE_TRACE][l]))
-            continue;
-        trace += row->values[GE_NOISE_TRACE][l];
-        sqnorm += row->values[GE_GRAD_SQNORM][l];
-        layers += 1.0;
-    }
-    if (layers == 0.0)
+    if (!sum_layers(engine, row->values[GE_NOISE_TRACE],
+                    row->values[GE_GRAD_SQNORM], &trace, &sqnorm))
         return;
     row->values[GE_MODEL_NOISE_TRACE][0] = trace;
     row->values[GE_MODEL_GRAD_SQNORM][0] = sqnorm;
@@ -398,6 +408,20 @@ static void record_model(ge_engine *engine, struct ge_row *row)
     row->values[GE_MODEL_NOISE_SCALE_SMOOTH][0] =
         ge_noise_smooth(&engine->model_average, trace, sqnorm, batch_size,
                         engine->config->noise_half_life);
+}
+
+void ge_engine_recall(ge_engine *engine, const double *noise_trace,
+                      const double *grad_sqnorm)
+{
+    const double half_life = engine->config->noise_half_life;
+    double trace = 0.0, sqnorm = 0.0;
+
+    for (size_t l = 0; l < engine->layers->count; l++)
+        (void)ge_noise_smooth(&engine->average[l], noise_trace[l],
+                              grad_sqnorm[l], 1.0, half_life);
+    if (sum_layers(engine, noise_trace, grad_sqnorm, &trace, &sqnorm))
+        (void)ge_noise_smooth(&engine->model_average, trace, sqnorm, 1.0,
+                              half_life);
 }
 
 void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)

@@ -27,7 +27,7 @@ static void every_field_reads_back_as_written(void **state)
     assert_string_equal(facts->created + strlen(facts->created) - 1, "Z");
     assert_int_equal(strlen(facts->created), 20);
     assert_int_equal(facts->world_size, 4);
-    assert_true(facts->clean_close);
+    assert_int_equal(facts->end, GE_LOG_CLOSED);
     assert_memory_equal(&facts->dims, &small, sizeof small);
     assert_string_equal(facts->layers[2].name, "block.2.weight");
     assert_int_equal(facts->layers[2].rows, 4);
@@ -86,7 +86,7 @@ static void an_empty_log_and_a_long_configuration_are_fine(void **state)
     assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
     assert_string_equal(ge_log_reader_facts(log)->config, config);
     assert_string_equal(ge_log_reader_facts(log)->session, "");
-    assert_true(ge_log_reader_facts(log)->clean_close);
+    assert_int_equal(ge_log_reader_facts(log)->end, GE_LOG_CLOSED);
     assert_int_equal(rows_of(log), 0);
     ge_log_reader_close(&log);
     free(config);
@@ -126,7 +126,7 @@ static void create_refuses_in_plain_words(void **state)
     const struct temp *temp = *state;
     struct ge_log_layer *layers = fixture_layers(small.layers);
     const struct ge_log_spec good = fixture_spec(temp->path, small, layers);
-    char nowhere[300], expected[300];
+    char nowhere[300], expected[400];
     ge_log_writer *log = NULL;
 
     assert_non_null(layers);
@@ -137,7 +137,7 @@ static void create_refuses_in_plain_words(void **state)
 
     struct ge_log_spec spec = good;
     snprintf(expected, sizeof expected,
-             "log %s exists; use --overwrite or another path", temp->path);
+             "log %s exists; use --resume, --overwrite or another path", temp->path);
     check_refusal(ge_log_create(&spec, &log),
                   (struct refusal){"exists", GRADECHO_E_EXISTS, expected});
     check_refusal(ge_log_check(temp->path, false),
