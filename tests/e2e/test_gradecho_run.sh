@@ -256,6 +256,7 @@ warnings() { grep -c 'gradecho-run: warning' "$output"; }
 
 stand_in gradecho <<'END'
 echo "monitor $*" >>"$events"
+[[ $1 != recover ]] || exec test ! -e "$2.bad"
 echo "scratch $TMPDIR" >>"$events"
 : >"$log"
 exit 3
@@ -279,14 +280,18 @@ is not affected; restart 1 of 2 in 0.100 s
 gradecho-run: warning: the monitors ended with exit code 3; the training is \
 not affected; restart 2 of 2 in 0.200 s"
 check "the end of it is one more, the last" equal "$(warnings)" 3
+check "the log is recovered after the training" \
+    before "training done" "monitor recover $log"
 scratch=$(sed -n 's/^scratch //p' "$events" | sort -u)
 check "MPI's files lie in a folder of the run" \
     [ "${scratch#/dev/shm/gradecho-run.}" != "$scratch" ]
 check "which is gone afterwards" gone "$scratch"
 
+touch "$log.bad"
 try -n 1 --session "$session" --log "$log" --restarts 0 -- "$folder/training"
 check "--restarts 0: no second start" equal 1 "$(count "$arguments.*")"
-check "--restarts 0: one warning" equal "$(warnings)" 1
+check "a log that cannot be recovered is one more warning" \
+    equal "2 1" "$(warnings) $(grep -c "gradecho recover $log" "$output")"
 
 stand_in gradecho <<'END'
 echo "monitor $*" >>"$events"
@@ -306,6 +311,8 @@ try -n 1 --session "$session" --log "$log" -- "$folder/training"
 check "monitors that refuse their input are not started again" \
     equal 1 "$(count "$arguments")"
 check "that is one warning" equal "$(warnings)" 1
+check "and a log that was there before is not touched" \
+    equal 0 "$(count "monitor recover.*")"
 
 # Life, then death: the first of them by the command given, the second is good.
 mortal_monitor() {
@@ -441,7 +448,9 @@ check "a file of another session stays" test -e "$segment.x"
 rm -f "$segment.x"
 
 stand_in gradecho <<'END'
+[[ $1 != recover ]] || exec rm "$2"
 echo "monitor $$" >>"$events"
+: >"$log"
 trap '' USR1 TERM
 while :; do sleep 0.05; done
 END
@@ -453,8 +462,7 @@ monitor=$(sed -n 's/^monitor //p' "$events")
 check "a monitor that refuses all signals is gone in the end" \
     until_true dead "$monitor"
 check "and the exit code is still the training's" equal "$code" 4
-check "and the warning tells how to recover the log" \
-    says "gradecho recover|not done after"
+check "and its log is recovered" gone "$log"
 rm -f "$segment.x"
 
 # --- a segment that a live process holds ------------------------------------

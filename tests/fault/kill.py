@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kill anything, any time, and look at what is left.
 
-    kill.py [--kills N] [--seed S] [--trainers R] [--keep]
+    kill.py [--kills N] [--seed S] [--trainers R] [--build FOLDER] [--keep]
 
 Trainers hand over gradients that can be worked out, gradecho-run watches them,
 and at random instants something gets a SIGKILL: all monitors, mpirun alone, one
@@ -197,7 +197,10 @@ class Trainer:
 class Episode:
     """One run of gradecho-run, from start to end."""
 
-    def __init__(self, number: int, world: int, rng: random.Random, folder: Path):
+    def __init__(
+        self, number: int, world: int, rng: random.Random, folder: Path, build: Path
+    ):
+        self.build = build
         self.name = f"kill-{os.getpid()}-{number}"
         self.rng = rng
         self.folder = folder / self.name
@@ -223,6 +226,7 @@ class Episode:
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
+                env={**os.environ, "GRADECHO_BIN": str(build / "src" / "gradecho")},
             )
         for trainer in self.trainers:
             self.start(trainer)
@@ -242,7 +246,7 @@ class Episode:
             "report": trainer.report,
         }
         trainer.process = subprocess.Popen(
-            [os.environ["CLOCK_TRAINER_BIN"]]
+            [str(self.build / "tests" / "clock_trainer")]
             + [f"{key}={value}" for key, value in options.items()]
         )
         if trainer.down:
@@ -455,6 +459,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--trainers", type=int, default=4)
+    parser.add_argument("--build", type=Path, default=TREE / "build" / "dev")
     parser.add_argument("--keep", action="store_true", help="keep the logs")
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
@@ -465,7 +470,7 @@ def main() -> int:
     began = time.monotonic()
     number = 0
     while kinds.total() < asked.kills:
-        episode = Episode(number, asked.trainers, rng, folder)
+        episode = Episode(number, asked.trainers, rng, folder, asked.build)
         number += 1
         try:
             episode.grows(0, 0)
