@@ -36,8 +36,8 @@ static void look(struct ge_source *source, double patience,
     const struct file_source *s = self(source);
 
     (void)patience;
-    view->state = s->next < s->samples ? GE_VIEW_READY : GE_VIEW_ENDED;
-    view->step = (int64_t)s->next;
+    view->ready = s->next < s->samples;
+    view->oldest = view->newest = (int64_t)s->next;
 }
 
 static void advance(struct ge_source *source, int64_t step)

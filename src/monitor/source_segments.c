@@ -8,6 +8,7 @@
 
 #include "consumer.h"
 #include "convert.h"
+#include "front.h"
 #include "gather.h"
 #include "memory.h"
 #include "source.h"
@@ -17,9 +18,8 @@
 struct trainer {
     ge_consumer *consumer;
     uint32_t rank;
-    bool live;
-    bool ready;                     /* a sample is at the front: */
-    struct ge_handed_sample sample; /* this one */
+    struct ge_front front;
+    struct ge_handed_sample sample; /* at the front, if it is ready */
     uint64_t discarded;             /* samples that others did not have */
 };
 
@@ -31,8 +31,7 @@ struct segment_source {
     uint32_t *within;       /* [replicas_here] its number at that trainer */
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
-    bool stop_on_loss, stop;
-    bool closed; /* one of the trainers ended in order */
+    struct ge_ending ending;
 };
 
 static struct segment_source *self(struct ge_source *source)
@@ -45,23 +44,9 @@ static const struct segment_source *const_self(const struct ge_source *source)
     return (const struct segment_source *)(const void *)source;
 }
 
-/* A trainer that will hand over nothing more. Its samples are used up. */
-static void retire(struct segment_source *s, struct trainer *t, const char *why)
-{
-    t->live = false;
-    if (why == NULL) {
-        s->closed = true;
-        return;
-    }
-    ge_warn("trainer %u %s; %s", t->rank, why,
-            s->stop_on_loss ? "ending (on_rank_loss: stop)"
-                            : "going on without it (on_rank_loss: continue)");
-    s->stop = s->stop || s->stop_on_loss;
-}
-
 /* Bring one trainer's front sample up, if it has one. */
-static void look_at(struct segment_source *s, struct trainer *t,
-                    double patience)
+static enum ge_sight look_at(const struct segment_source *s, struct trainer *t,
+                             double patience)
 {
     gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
 
@@ -69,37 +54,32 @@ static void look_at(struct segment_source *s, struct trainer *t,
         ge_consumer_wait(t->consumer, patience);
         status = ge_consumer_peek(t->consumer, &t->sample);
     }
-    t->ready = status == GRADECHO_OK;
-    if (status == GRADECHO_END)
-        retire(s, t, ge_consumer_closed(t->consumer) ? NULL : "died");
-    else if (status < GRADECHO_OK)
-        retire(s, t, "handed over a corrupt segment");
+    if (status == GRADECHO_OK)
+        return GE_SIGHT_SAMPLE;
+    if (status == GRADECHO_AGAIN)
+        return GE_SIGHT_NOTHING;
+    if (status == GRADECHO_END && ge_consumer_closed(t->consumer))
+        return GE_SIGHT_CLOSED;
+    ge_warn("trainer %u %s; %s", t->rank,
+            status == GRADECHO_END ? "died" : "handed over a corrupt segment",
+            s->ending.stop_on_loss
+                ? "ending (on_rank_loss: stop)"
+                : "going on without it (on_rank_loss: continue)");
+    return GE_SIGHT_LOST;
 }
 
 static void give_back(struct trainer *t)
 {
-    if (t->ready)
+    if (t->front.ready)
         ge_consumer_release(t->consumer);
-    t->ready = false;
-}
-
-static void discard_older(struct segment_source *s, int64_t step)
-{
-    for (size_t i = 0; i < s->trainers; i++) {
-        struct trainer *t = &s->trainer[i];
-
-        if (t->ready && t->sample.step < step) {
-            give_back(t);
-            t->discarded++;
-        }
-    }
+    t->front.ready = false;
 }
 
 static void list_replicas(struct segment_source *s)
 {
     s->present = 0;
     for (size_t i = 0; i < s->trainers; i++) {
-        if (!s->trainer[i].ready)
+        if (!s->trainer[i].front.ready)
             continue;
         for (uint32_t r = 0; r < s->trainer[i].sample.replicas; r++) {
             s->owner[s->present] = i;
@@ -121,57 +101,39 @@ static uint64_t dropped(const struct segment_source *s)
     return most;
 }
 
-/* Look at all trainers once; wait for the first that has nothing, not for
- * each. *newest and *oldest: of the fronts, -1 if there is none. */
-static enum ge_view_state look_once(struct segment_source *s, double patience,
-                                    int64_t *newest, int64_t *oldest)
-{
-    enum ge_view_state state = GE_VIEW_ENDED;
-
-    *newest = *oldest = -1;
-    for (size_t i = 0; i < s->trainers; i++) {
-        struct trainer *t = &s->trainer[i];
-
-        if (!t->live)
-            continue;
-        look_at(s, t, state == GE_VIEW_WAITING ? 0.0 : patience);
-        if (!t->live)
-            continue;
-        if (!t->ready) {
-            state = GE_VIEW_WAITING;
-            continue;
-        }
-        if (state == GE_VIEW_ENDED)
-            state = GE_VIEW_READY;
-        if (*oldest < 0 || t->sample.step < *oldest)
-            *oldest = t->sample.step;
-        if (t->sample.step > *newest)
-            *newest = t->sample.step;
-    }
-    return state;
-}
-
+/* Wait for the first trainer that has nothing, not for each. */
 static void look(struct ge_source *source, double patience,
                  struct ge_view *view)
 {
     struct segment_source *s = self(source);
-    int64_t newest = -1, oldest = -1;
 
-    view->state = look_once(s, patience, &newest, &oldest);
-    while (view->state == GE_VIEW_READY && oldest != newest) {
-        discard_older(s, newest);
-        view->state = look_once(s, patience, &newest, &oldest);
+    for (size_t i = 0; i < s->trainers; i++) {
+        struct trainer *t = &s->trainer[i];
+
+        if (t->front.live) {
+            const enum ge_sight sight =
+                look_at(s, t, view->waiting ? 0.0 : patience);
+
+            ge_front_see(&t->front, sight, t->sample.step, &s->ending);
+        }
+        ge_front_add(&t->front, &s->ending, view);
     }
-    view->step = newest;
-    view->stop = view->stop || s->stop;
-    view->closed = s->closed;
     view->dropped = dropped(s);
     list_replicas(s);
 }
 
 static void advance(struct ge_source *source, int64_t step)
 {
-    discard_older(self(source), step);
+    struct segment_source *s = self(source);
+
+    for (size_t i = 0; i < s->trainers; i++) {
+        struct trainer *t = &s->trainer[i];
+
+        if (ge_front_is_older(&t->front, step)) {
+            give_back(t);
+            t->discarded++;
+        }
+    }
 }
 
 static void add_known(double value, double *sum, double *count)
@@ -191,7 +153,7 @@ static void describe(const struct ge_source *source, int64_t step,
     for (size_t i = 0; i < s->trainers; i++) {
         const struct ge_handed_sample *sample = &s->trainer[i].sample;
 
-        if (!s->trainer[i].ready)
+        if (!s->trainer[i].front.ready)
             continue;
         add_known(sample->loss, &facts->loss, &facts->losses);
         if (sample->batch_size > 0.0)
@@ -309,7 +271,7 @@ static gradecho_status attach_local(struct segment_source *s, ge_comm *comm,
 
         GE_TRY(ge_consumer_attach(session, list[i].rank, &t->consumer));
         t->rank = list[i].rank;
-        t->live = true;
+        t->front.live = true;
         s->trainers++;
     }
 fail:
@@ -424,7 +386,7 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
     base = &made->base;
     base->ops = &segment_ops;
-    made->stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
+    made->ending.stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
     GE_TRY(open_segments(made, comm, config, session, stop));
     if (status == GRADECHO_END)
         goto fail;
