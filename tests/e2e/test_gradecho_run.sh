@@ -306,7 +306,7 @@ stand_in gradecho <<'END'
 echo "monitor $*" >>"$events"
 exit 2
 END
-training_until_said 'without them'
+training_until_said 'not affected'
 try -n 1 --session "$session" --log "$log" -- "$folder/training"
 check "monitors that refuse their input are not started again" \
     equal 1 "$(count "$arguments")"

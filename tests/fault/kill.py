@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Kill anything, any time, and look at what is left.
 
     kill.py [--kills N] [--seed S] [--trainers R] [--build FOLDER] [--keep]
@@ -396,9 +396,17 @@ class Episode:
         for row, restart in enumerate(log["restarts"]):
             begun.setdefault(restart, steps[row - 1] if row else 0)
         for row, step in enumerate(steps):
-            ranks = np.flatnonzero(np.isfinite(log["replica_noise"][row, 1]))
-            self.verify_row(log, row, int(step), ranks.tolist())
+            ranks = self.ranks_of(log, row, int(step))
+            self.verify_row(log, row, int(step), ranks)
             self.verify_missing(int(step), set(ranks), begun[log["restarts"][row]])
+
+    def ranks_of(self, log: dict[str, Array], row: int, step: int) -> list[int]:
+        """Whose gradients a row is of: their noise is known. One alone has none,
+        but its own loss."""
+        if log["replicas"][row] == 1:
+            return [round(log["loss"][row] - 0.5 - 0.25 * step)]
+        known = np.isfinite(log["replica_noise"][row, 1])
+        return [int(rank) for rank in np.flatnonzero(known)]
 
     def verify_row(
         self, log: dict[str, Array], row: int, step: int, ranks: list[int]
@@ -417,6 +425,12 @@ class Episode:
         weight = known_sample("block.0/weight", step, ranks)
         bulk = np.array([bulk_tile(rank, step) for rank in ranks])
         for layer, (data, times) in enumerate(((weight, 1), (bulk, TILES))):
+            if len(ranks) == 1:
+                check(
+                    np.isnan(log["noise_trace"][row, layer]),
+                    f"row {row}: rank {ranks[0]} alone has noise",
+                )
+                continue
             expected = reference.noise(data)
             norm = float((data.mean(axis=0) ** 2).sum()) * times
             name = f"layer {layer} "
