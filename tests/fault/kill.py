@@ -51,9 +51,9 @@ Array = NDArray[np.float64]
 PATIENCE = 60.0  # s; what takes longer has failed
 PERIOD = 0.02  # s, of a training step
 TILE, TILES = 2048, 64
-# Monitors that end with their trainers are started again within a second of
-# the next segment; a rank that died is noticed within another.
-NOTICE = 3.0
+PAUSE_MOST = 5e-3  # s; checked in the long form, where it means something
+# s, in which the monitors notice that a trainer died, or is back.
+NOTICE = 5.0
 
 KINDS = {  # how often, of how many
     "all monitors": 3,
@@ -328,7 +328,7 @@ class Episode:
             trainers = []
         kill(victims)
         self.slay(trainers)
-        return 1 if victims or kind == "all trainers" else 0
+        return 1 if victims else 0
 
     def bring_back(self, kind: str) -> None:
         """One in two comes back; two must be alive for noise to be seen."""
@@ -392,13 +392,10 @@ class Episode:
         check((np.diff(log["restarts"]) >= 0).all(), "restarts decrease")
         self.restarts = int(log["restarts"][-1])
         self.committed = steps.tolist()
-        begun = {}  # of each job of monitors: the last row of the one before
-        for row, restart in enumerate(log["restarts"]):
-            begun.setdefault(restart, steps[row - 1] if row else 0)
         for row, step in enumerate(steps):
             ranks = self.ranks_of(log, row, int(step))
             self.verify_row(log, row, int(step), ranks)
-            self.verify_missing(int(step), set(ranks), begun[log["restarts"][row]])
+            self.verify_missing(int(step), set(ranks))
 
     def ranks_of(self, log: dict[str, Array], row: int, step: int) -> list[int]:
         """Whose gradients a row is of: their noise is known. One alone has none,
@@ -443,14 +440,13 @@ class Episode:
             ):
                 same(f"{name}replica_noise of {rank}", got, wanted)
 
-    def verify_missing(self, step: int, ranks: set[int], begun: int) -> None:
-        """Who is not in a row was dead at some time while its monitors ran."""
-        first = self.origin + begun * PERIOD - NOTICE
-        last = self.origin + step * PERIOD + NOTICE
+    def verify_missing(self, step: int, ranks: set[int]) -> None:
+        """Who is not in a row was dead about then."""
+        then = self.origin + step * PERIOD
         for trainer in self.trainers:
             check(
                 trainer.rank in ranks
-                or any(a <= last and b >= first for a, b in trainer.down),
+                or any(a - NOTICE <= then <= b + NOTICE for a, b in trainer.down),
                 f"step {step}: trainer {trainer.rank} was alive and is missing",
             )
 
@@ -518,6 +514,9 @@ def main() -> int:
     )
     if report.voluntary > 0:
         print("FAILED: a call of the handoff waited")
+        return 1
+    if asked.kills >= 100 and report.pause_cpu > PAUSE_MOST:
+        print(f"FAILED: more than {PAUSE_MOST * 1e3:g} ms")
         return 1
     return 0
 
