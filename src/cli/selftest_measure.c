@@ -99,7 +99,8 @@ static gradecho_status allocate(struct bench *b)
     b->truth.shat = b->truth.along + modes;
     GE_TRY(ge_config_init(&b->config));
     b->config.echo_estimator = GE_ESTIMATOR_BOTH;
-    GE_TRY(ge_svd_create((int)b->config.svd_threads, &b->svd));
+    GE_TRY(ge_svd_create((int)b->config.svd_threads, b->config.svd_tolerance,
+                         &b->svd));
     GE_TRY(ge_modes_init(&b->matched, b->c->rows, b->c->cols, modes));
     for (size_t k = 0; k < modes; k++)
         b->s[k] = value_of(b->c, b->c->spectrum->echo[k]);
@@ -198,8 +199,8 @@ static gradecho_status find_reference(struct bench *b)
     for (size_t i = 0; i < entries; i++)
         b->narrow[i] = (float)(b->mean[i] / (double)b->c->replicas);
     ge_message_capture(1);
-    GE_TRY(ge_comm_agree(b->comm,
-                         ge_svd_leading(b->svd, b->narrow, &b->reference)));
+    GE_TRY(ge_comm_agree(
+        b->comm, ge_svd_leading(b->svd, b->narrow, NULL, &b->reference)));
 fail:
     return status;
 }
@@ -228,7 +229,7 @@ static gradecho_status add_replica(struct bench *b, size_t j)
     const struct ge_modes *planted = ge_planted_modes(b->source);
 
     GE_TRY(ge_svd_leading(b->svd, b->source->ops->direct(b->source, j, 0),
-                          &b->found));
+                          &b->reference, &b->found));
     GE_TRY(ge_modes_match(&b->reference, &b->found, &b->own));
     GE_TRY(
         ge_modes_project(&b->own, ge_planted_gradient(b->source), b->number));

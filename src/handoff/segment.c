@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdio.h>
@@ -185,6 +186,35 @@ static int reserve(int fd, uint64_t bytes)
     return error;
 }
 
+/* Memory that the machine can give without swapping or killing, in bytes; all
+ * of it if the kernel does not tell. */
+static uint64_t memory_available(void)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    char line[128];
+    uint64_t kib = UINT64_MAX / 1024;
+
+    if (file == NULL)
+        return UINT64_MAX;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
+            break;
+    fclose(file);
+    return kib * 1024;
+}
+
+/* Reserving until it fails would take every page that others need on the way:
+ * what cannot succeed is not begun. */
+static int reserve_if_free(int fd, uint64_t bytes)
+{
+    struct statvfs folder;
+
+    if (fstatvfs(fd, &folder) == 0 && folder.f_blocks > 0 && /* 0: no limit */
+        (uint64_t)folder.f_bavail < bytes / folder.f_frsize)
+        return ENOSPC;
+    return bytes < memory_available() ? reserve(fd, bytes) : ENOMEM;
+}
+
 static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
 {
     gradecho_status status = GRADECHO_OK;
@@ -200,7 +230,7 @@ static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
                "the handoff needs %.1f MB, more than this process may write to "
                "a file: raise ulimit -f",
                (double)bytes / mb);
-    error = reserve(fd, bytes);
+    error = reserve_if_free(fd, bytes);
     if (error == ENOSPC && fstatvfs(fd, &folder) == 0) {
         /* Give back what was had, to tell what is free without us. */
         if (ftruncate(fd, 0) == 0)
@@ -212,10 +242,12 @@ static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
                 (double)bytes / mb, GE_SEGMENT_FOLDER,
                 (double)folder.f_bavail * (double)folder.f_frsize / mb);
     }
+    GE_FAIL_IF(error == ENOMEM, GRADECHO_E_NOMEM,
+               "the handoff needs %.1f MB of memory, and the machine has %.1f "
+               "MB left: ask for fewer slots or replicas",
+               (double)bytes / mb, (double)memory_available() / mb);
     GE_FAIL_IF(error != 0,
-               error == ENOMEM   ? GRADECHO_E_NOMEM
-               : error == ENOSPC ? GRADECHO_E_NOSPACE
-                                 : GRADECHO_E_SYS,
+               error == ENOSPC ? GRADECHO_E_NOSPACE : GRADECHO_E_SYS,
                "reserve %.1f MB in %s: %s", (double)bytes / mb,
                GE_SEGMENT_FOLDER, strerror(error));
 fail:

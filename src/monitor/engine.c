@@ -208,7 +208,8 @@ static gradecho_status allocate(ge_engine *engine)
     GE_TRY(place(engine));
     GE_TRY(ge_mean_create(engine->comm, GE_ENGINE_PIECE, engine->wide,
                           &engine->mean));
-    GE_TRY(ge_svd_create((int)engine->config->svd_threads, &engine->svd));
+    GE_TRY(ge_svd_create((int)engine->config->svd_threads,
+                         engine->config->svd_tolerance, &engine->svd));
 fail:
     return status;
 }

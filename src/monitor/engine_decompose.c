@@ -27,7 +27,7 @@ static gradecho_status find_references(ge_engine *engine)
             engine->owner[l] != ge_comm_rank(engine->comm))
             continue;
         const gradecho_status local = ge_svd_leading(
-            engine->svd, engine->mean_kept + engine->kept_at[l], modes);
+            engine->svd, engine->mean_kept + engine->kept_at[l], NULL, modes);
         ge_engine_note(engine, local);
         if (local < GRADECHO_OK) /* tell the others by the modes themselves */
             for (size_t i = 0; i < ge_modes_floats(modes); i++)
@@ -61,7 +61,7 @@ static gradecho_status matched_modes(ge_engine *engine, size_t l,
 
     GE_TRY(ge_modes_init(&found, reference->rows, reference->cols,
                          engine->layers->item[l].found));
-    GE_TRY(ge_svd_leading(engine->svd, a, &found));
+    GE_TRY(ge_svd_leading(engine->svd, a, reference, &found));
     GE_TRY(ge_modes_match(reference, &found, matched));
 fail:
     ge_modes_fini(&found);

@@ -19,7 +19,8 @@ struct ge_modes {
     float *u; /* [count x rows], each mode contiguous, unit norm */
     float *v; /* [count x cols] */
     float *s; /* [count + 1]; the last: the first value left out, 0 if none */
-    float *block; /* the one allocation behind u, v and s */
+    float *r; /* [count] relative residuals ||A' u - s v|| / s */
+    float *block; /* the one allocation behind u, v, s and r */
 };
 
 /* Room for `count` modes. \return GRADECHO_E_NOMEM */
