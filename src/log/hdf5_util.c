@@ -10,6 +10,10 @@
 
 void ge_h5_quiet(void)
 {
+    /* We close what we open. What could not be closed, because the disk is
+     * full, HDF5 would try again at exit, and crash. Only the first call of all
+     * has an effect. */
+    (void)H5dont_atexit();
     /* Cannot fail with these arguments, and nothing depends on it. */
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
@@ -24,6 +28,23 @@ static herr_t take_innermost(unsigned n, const H5E_error2_t *error, void *data)
     return 1; /* walking upward, the first is the innermost: stop */
 }
 
+/* "file write failed: time = ..., errno = 28, error message = 'No space left
+ * on device', buf = ...": of this, what a person needs, in one line. */
+static void shorten(char *cause)
+{
+    static const char mark[] = "error message = '";
+    const char *reason = strstr(cause, mark);
+    char *end = strstr(cause, ": time = ");
+
+    if (reason != NULL && end != NULL) {
+        reason += sizeof mark - 1;
+        memcpy(end, ": ", 2);
+        memmove(end + 2, reason, strcspn(reason, "'") + 1);
+        end[2 + strcspn(end + 2, "'")] = '\0';
+    }
+    cause[strcspn(cause, "\n")] = '\0';
+}
+
 gradecho_status ge_h5_failed(const char *path, const char *call)
 {
     char cause[GE_MESSAGE_MAX / 2] = "";
@@ -32,6 +53,7 @@ gradecho_status ge_h5_failed(const char *path, const char *call)
 
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_innermost, cause);
     (void)H5Eclear2(H5E_DEFAULT);
+    shorten(cause);
     api = api != NULL ? api : call;
     length = (int)strcspn(api, "(");
     ge_error("%s: %.*s: %s", path, length, api,

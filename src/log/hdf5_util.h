@@ -38,7 +38,8 @@
         }                                         \
     } while (0)
 
-/* What HDF5 says of itself stays off the terminal (per thread). */
+/* Before anything else: what HDF5 says of itself stays off the terminal (per
+ * thread), and it does nothing at exit. */
 void ge_h5_quiet(void);
 
 /* Tell the innermost cause of the failed `call` (source text). \return

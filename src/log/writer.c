@@ -13,6 +13,11 @@
 /* More values than this in one field of one row is a mistake of the caller. */
 #define ROW_VALUES_MAX ((uint64_t)1 << 31)
 
+/* Blocks from so many bytes on begin at multiples of this, which divides a
+ * page and which hardly any block of metadata exceeds. */
+#define ALIGNED_FROM 64
+#define ALIGNMENT 1024
+
 gradecho_status ge_log_check_spec(const struct ge_log_spec *spec)
 {
     gradecho_status status = GRADECHO_OK;
@@ -41,6 +46,9 @@ gradecho_status ge_log_writer_access(const char *path, hid_t *access)
     /* Pinned: what SWMR needs, and what every HDF5 since 1.10 reads. */
     TRY_H5(path, H5Pset_libver_bounds(made, H5F_LIBVER_V110, H5F_LIBVER_V110));
     TRY_H5(path, H5Pset_fclose_degree(made, H5F_CLOSE_SEMI));
+    /* No block of metadata lies across two pages: a kill can end a write()
+     * between two pages, and half a block is a dataset that nobody can open. */
+    TRY_H5(path, H5Pset_alignment(made, ALIGNED_FROM, ALIGNMENT));
     *access = made;
     return GRADECHO_OK;
 fail:
@@ -352,25 +360,42 @@ static void abandon(const ge_log_writer *log)
         close(none);
 }
 
-gradecho_status ge_log_writer_end(ge_log_writer **writer, enum ge_log_end end)
+/* All that closing writes, written. */
+static gradecho_status finish(ge_log_writer *log, enum ge_log_end end)
 {
-    gradecho_status status = GRADECHO_OK, closed = GRADECHO_OK;
-    ge_log_writer *log = *writer;
-    int before = 0;
+    gradecho_status status = GRADECHO_OK;
 
-    *writer = NULL;
     GE_TRY(ge_log_writer_cut(log));
     GE_TRY(
         ge_h5_change_int(log->path, log->file, GE_ATTRIBUTE_CLEAN_CLOSE, end));
     TRY_H5(log->path, H5Fflush(log->file, H5F_SCOPE_LOCAL));
-    ge_log_writer_destroy(log, &status);
-    return status;
 fail:
-    abandon(log);
-    before = ge_message_capture(1); /* told above */
+    return status;
+}
+
+gradecho_status ge_log_writer_end(ge_log_writer **writer, enum ge_log_end end)
+{
+    gradecho_status status = GRADECHO_OK, closed = GRADECHO_OK;
+    ge_log_writer *log = *writer;
+    char reason[GE_MESSAGE_MAX] = "";
+    int before = 0;
+
+    *writer = NULL;
+    before = ge_message_capture(1);
+    status = finish(log, end);
+    if (status < GRADECHO_OK) {
+        memcpy(reason, ge_message_last(), sizeof reason);
+        abandon(log);
+    }
     ge_log_writer_destroy(log, &closed);
     (void)ge_message_capture(before);
-    return status;
+    if (status >= GRADECHO_OK && closed < GRADECHO_OK)
+        ge_error("%s", ge_message_last());
+    if (status < GRADECHO_OK)
+        ge_error("%.400s; the committed rows are safe: when the log can be "
+                 "written again, close it by gradecho recover",
+                 reason);
+    return status < GRADECHO_OK ? status : closed;
 }
 
 gradecho_status ge_log_close(ge_log_writer **writer)

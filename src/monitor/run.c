@@ -27,6 +27,7 @@ struct session {
     struct ge_log_past past; /* of a log that is resumed; on all ranks */
     uint64_t samples;        /* measured, earlier runs' included */
     uint64_t unwritten;      /* root: rows that the log did not take */
+    bool writes_again;       /* root: told after the first of them */
     uint64_t repeated;       /* samples of steps that the log has */
     uint64_t dropped;
     uint64_t dropped_before; /* by the trainers' count, when this run began */
@@ -241,15 +242,25 @@ fail:
  * the next row. */
 static void append(struct session *s)
 {
-    ge_message_capture(s->unwritten > 0);
-    if (ge_log_append(s->log, &s->row) < GRADECHO_OK) {
-        if (s->unwritten == 0)
+    const bool told = s->unwritten > 0;
+    gradecho_status status = GRADECHO_OK;
+
+    ge_message_capture(told);
+    status = ge_log_append(s->log, &s->row);
+    ge_message_capture(0);
+    if (status < GRADECHO_OK) {
+        if (!told)
             ge_warn("log %s: cannot write step %lld; measuring goes on, "
                     "writing is tried again with every sample",
                     s->run->log_path, (long long)s->row.step);
         s->unwritten++;
+    } else if (told && !s->writes_again) {
+        ge_info("log %s: writing again from step %lld on, %llu samples could "
+                "not be written",
+                s->run->log_path, (long long)s->row.step,
+                (unsigned long long)s->unwritten);
+        s->writes_again = true;
     }
-    ge_message_capture(0);
 }
 
 static void draw_progress(const struct session *s, bool last)
@@ -346,10 +357,14 @@ static gradecho_status close_log(struct session *s)
     gradecho_status status = GRADECHO_OK;
     uint64_t rows = 0;
 
+    ge_message_capture(1);
     if (ge_log_flush(s->log) < GRADECHO_OK)
         s->unwritten += ge_log_waiting(s->log);
     rows = ge_log_rows(s->log);
     status = ge_log_close(&s->log);
+    ge_message_capture(0);
+    if (status < GRADECHO_OK)
+        ge_error("%s", ge_message_last()); /* only the last: once */
     ge_info("log %s: %llu samples, %llu dropped", s->run->log_path,
             (unsigned long long)rows, (unsigned long long)s->dropped);
     if (s->repeated > 0)

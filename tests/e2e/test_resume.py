@@ -195,7 +195,7 @@ def test_a_killed_replay_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
         job = Job(command, tmp_path, "replay")
         start = committed_now(log)
         until(
-            lambda: not job.running() or committed_now(log) >= start + 7,
+            lambda: not job.running() or committed_now(log) >= start + 30,
             "some rows",
         )
         job.kill_all()
@@ -205,7 +205,7 @@ def test_a_killed_replay_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
         assert job.process.returncode == -signal.SIGKILL, job.stderr
         if log.exists():
             same(snapshot(log), whole, committed_now(log), TIMES)
-    assert kills > 3
+    assert kills > 2
     assert equal_lengths(log) == 240
     result = read_log(log)
     same(result, whole, 240, TIMES)
