@@ -21,39 +21,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-from numpy.typing import NDArray
 
-TREE = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TREE / "tests" / "e2e"))
-
-from conftest import entries, known_sample, mix, reference  # noqa: E402
-
-Array = NDArray[np.float64]
+from aftermath import (
+    PERIOD, TILE, TILES, TREE, Failure, Reader, Report, Trainer, check, verify,
+)
 
 PATIENCE = 60.0  # s; what takes longer has failed
-PERIOD = 0.02  # s, of a training step
-TILE, TILES = 2048, 64
 PAUSE_MOST = 5e-3  # s; checked in the long form, where it means something
-# s, in which the monitors notice that a trainer died, or is back.
-NOTICE = 5.0
 
 KINDS = {  # how often, of how many
     "all monitors": 3,
@@ -67,15 +55,6 @@ WITH_MONITORS = {"all monitors", "mpirun", "one monitor", "monitors and a traine
 WITH_TRAINER = {"one trainer", "monitors and a trainer"}
 
 
-class Failure(Exception):
-    """What the harness is there to find."""
-
-
-def check(condition: Any, what: str) -> None:
-    if not condition:
-        raise Failure(what)
-
-
 def until(condition: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -84,51 +63,6 @@ def until(condition: Callable[[], Any], what: str) -> Any:
             return value
         time.sleep(0.02)
     raise Failure(f"not within {PATIENCE:g} s: {what}")
-
-
-# ---- the log ----
-
-
-def read_rows(path: str) -> tuple[list[int], list[int]] | None:
-    """Steps and restarts of the committed rows; None if it cannot be read now
-    (not there yet, or being opened again)."""
-    try:
-        with h5py.File(path, "r", swmr=True) as file:
-            rows = len(file["step"])
-            return file["step"][:rows].tolist(), file["restarts"][:rows].tolist()
-    except (OSError, KeyError, RuntimeError):
-        return None
-
-
-class Reader:
-    """Reads a log that others write and die over, in a process that can be
-    given up: HDF5 may wait for ever."""
-
-    def __init__(self) -> None:
-        self.pool = multiprocessing.get_context("fork").Pool(1)
-
-    def rows(self, path: Path) -> tuple[list[int], list[int]] | None:
-        answer = self.pool.apply_async(read_rows, (str(path),))
-        try:
-            return answer.get(timeout=10)
-        except multiprocessing.TimeoutError:
-            self.pool.terminate()
-            self.pool = multiprocessing.get_context("fork").Pool(1)
-            return None
-
-    def close(self) -> None:
-        self.pool.terminate()
-        self.pool.join()
-
-
-def bulk_tile(rank: int, step: int) -> Array:
-    """One of the equal parts of clock_trainer's second layer."""
-    hashed: Any = np.uint64(0)
-    for word in (1, rank, 0, step, 1):
-        hashed = mix(hashed, word)
-    noise = (mix(hashed, np.arange(TILE)) & np.uint64(127)).astype(np.float64)
-    tile: Array = (noise - 64) / 128.0
-    return tile[None, :]
 
 
 # ---- processes ----
@@ -155,43 +89,6 @@ def kill(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-@dataclass
-class Report:
-    """What clock_trainer wrote of itself, over all of them."""
-
-    samples: int = 0
-    dropped: int = 0
-    steps: int = 0
-    voluntary: int = 0
-    involuntary: int = 0
-    pause: float = 0.0
-    pause_cpu: float = 0.0
-    control: float = 0.0
-
-    def add(self, path: Path) -> None:
-        data = path.read_bytes() if path.exists() else b""
-        if len(data) < 64:  # killed before it began
-            return
-        words = struct.unpack("<5Q3d", data[:64])
-        counts = ("samples", "dropped", "steps", "voluntary", "involuntary")
-        for name, value in zip(counts, words[:5], strict=True):
-            setattr(self, name, getattr(self, name) + value)
-        for name, value in zip(("pause", "pause_cpu", "control"), words[5:], strict=True):
-            setattr(self, name, max(getattr(self, name), value))
-
-
-@dataclass
-class Trainer:
-    rank: int
-    process: subprocess.Popen[bytes] | None = None
-    report: Path = Path()
-    down: list[tuple[float, float]] = field(default_factory=list)  # when
-
-    @property
-    def alive(self) -> bool:
-        return self.process is not None
 
 
 class Episode:
@@ -376,79 +273,13 @@ class Episode:
         left = [p for p in Path("/dev/shm").glob(f"gradecho.{self.name}.*")]
         left += [Path(p) for p in self.scratch if Path(p).exists()]
         check(not left, f"left in /dev/shm: {left}")
-        self.verify()
+        before = self.committed
+        self.committed, self.restarts = verify(self.log, self.origin, self.trainers)
+        check(self.committed[: len(before)] == before, "committed rows are gone")
         self.reader.close()
 
     def nobody(self) -> bool:
         return not any(processes(self.name).values())
-
-    def verify(self) -> None:
-        with h5py.File(self.log, "r") as file:  # plainly: it was closed
-            check(file.attrs["clean_close"] in (1, 2), "the log is not closed")
-            log = {name: data[:] for name, data in file.items()}
-        steps = log["step"]
-        check(steps[: len(self.committed)].tolist() == self.committed, "rows are gone")
-        check((np.diff(steps) > 0).all(), "a step is there twice, or out of order")
-        check((np.diff(log["restarts"]) >= 0).all(), "restarts decrease")
-        self.restarts = int(log["restarts"][-1])
-        self.committed = steps.tolist()
-        for row, step in enumerate(steps):
-            ranks = self.ranks_of(log, row, int(step))
-            self.verify_row(log, row, int(step), ranks)
-            self.verify_missing(int(step), set(ranks))
-
-    def ranks_of(self, log: dict[str, Array], row: int, step: int) -> list[int]:
-        """Whose gradients a row is of: their noise is known. One alone has none,
-        but its own loss."""
-        if log["replicas"][row] == 1:
-            return [round(log["loss"][row] - 0.5 - 0.25 * step)]
-        known = np.isfinite(log["replica_noise"][row, 1])
-        return [int(rank) for rank in np.flatnonzero(known)]
-
-    def verify_row(
-        self, log: dict[str, Array], row: int, step: int, ranks: list[int]
-    ) -> None:
-        """All figures of a row follow from the gradients of these ranks."""
-
-        def same(name: str, got: float, expected: float, slack: float = 0.0) -> None:
-            check(
-                abs(got - expected) <= 1e-5 * abs(expected) + slack,
-                f"row {row}, step {step}, ranks {ranks}: {name} is {got}, not "
-                f"{expected}",
-            )
-
-        same("replicas", log["replicas"][row], len(ranks))
-        same("loss", log["loss"][row], 0.5 + 0.25 * step + np.mean(ranks), 1e-9)
-        weight = known_sample("block.0/weight", step, ranks)
-        bulk = np.array([bulk_tile(rank, step) for rank in ranks])
-        for layer, (data, times) in enumerate(((weight, 1), (bulk, TILES))):
-            if len(ranks) == 1:
-                check(
-                    np.isnan(log["noise_trace"][row, layer]),
-                    f"row {row}: rank {ranks[0]} alone has noise",
-                )
-                continue
-            expected = reference.noise(data)
-            norm = float((data.mean(axis=0) ** 2).sum()) * times
-            name = f"layer {layer} "
-            trace, square = log["noise_trace"][row, layer], log["grad_sqnorm"][row, layer]
-            same(name + "noise_trace", trace, expected["noise_trace"] * times)
-            same(name + "grad_sqnorm", square, expected["grad_sqnorm"] * times, 1e-5 * norm)
-            ratio = log["replica_noise"][row, layer, ranks]
-            for rank, got, wanted in zip(
-                ranks, ratio, reference.replica_noise(data), strict=True
-            ):
-                same(f"{name}replica_noise of {rank}", got, wanted)
-
-    def verify_missing(self, step: int, ranks: set[int]) -> None:
-        """Who is not in a row was dead about then."""
-        then = self.origin + step * PERIOD
-        for trainer in self.trainers:
-            check(
-                trainer.rank in ranks
-                or any(a - NOTICE <= then <= b + NOTICE for a, b in trainer.down),
-                f"step {step}: trainer {trainer.rank} was alive and is missing",
-            )
 
     def abandon(self) -> None:
         for trainer in self.alive():
