@@ -13,17 +13,17 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 run=${1:-$here/../../launch/gradecho-run}
 folder=$(mktemp -d)
 session=gradecho-run-test-$$
-segment=/dev/shm/gradecho.$session.0
+segment=/dev/shm/gradecho.$session.0 segment1=/dev/shm/gradecho.$session.1
 failures=0 checks=0 monitor=''
 
 cleanup() {
     # The monitor that refuses all signals, if gradecho-run failed to end it.
     [[ -z $monitor ]] || kill -KILL "$monitor" 2>/dev/null
-    rm -rf "$folder" "$segment" "$segment.x"
+    rm -rf "$folder" "$segment" "$segment1" "$segment.x"
 }
 trap cleanup EXIT
 
-export events=$folder/events output=$folder/output segment
+export events=$folder/events output=$folder/output segment segment1
 export GRADECHO_BIN=$folder/gradecho
 
 # check SENTENCE COMMAND...: COMMAND must succeed.
@@ -164,11 +164,11 @@ echo "training session $GRADECHO_SESSION" >>"$events"
 echo "training threads ${OPENBLAS_NUM_THREADS-unset}" >>"$events"
 echo "training ranks ${OMPI_COMM_WORLD_SIZE-unset}" >>"$events"
 read -r line && echo "training read $line" >>"$events"
-: >"$segment"
+: >"$segment" && : >"$segment1"
 exec 9<"$segment"
 until grep -q '^monitor monitor' "$events"; do sleep 0.05; done
 sleep 0.5
-rm "$segment"
+rm "$segment" "$segment1"
 echo "training done" >>"$events"
 exit "$1"
 END
@@ -206,13 +206,13 @@ gradecho-[0-9]{8}-[0-9]{6}\.h5"
 stand_in training <<'END'
 trap 'echo "training INT" >>"$events"; stop=1' INT
 trap 'echo "training TERM" >>"$events"; stop=1' TERM
-: >"$segment"
+: >"$segment" && : >"$segment1"
 stop=0
 echo "training ready" >>"$events"
 until ((stop)); do sleep 0.05; done
 sleep 1
 echo "training done" >>"$events"
-rm "$segment"
+rm "$segment" "$segment1"
 exit 0
 END
 
@@ -427,6 +427,25 @@ rm "$segment"
 END
 try -n 1 --session "$session" --log "$folder/a.h5" -- "$folder/training"
 check "a training of a moment has not handed nothing over" says_not 'no gradients'
+
+stand_in gradecho <<'END'
+echo "monitor $*" >>"$events"
+trap 'echo "monitor USR1" >>"$events"; exit 0' USR1
+while :; do sleep 0.05; done
+END
+before_s=$SECONDS
+stand_in training <<'END'
+: >"$segment"
+exec 9<"$segment"
+until grep -q '^monitor monitor' "$events"; do sleep 0.05; done
+rm "$segment"
+END
+try -n 2 --session "$session" --log "$folder/a.h5" --timeout 60 \
+    -- "$folder/training"
+check "monitors that wait for trainers that never came are ended" \
+    happened "monitor USR1"
+check "at once" test $((SECONDS - before_s)) -lt 20
+check "and without a warning" says_not warning
 
 # --- monitors that do not end -----------------------------------------------
 
