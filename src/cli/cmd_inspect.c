@@ -259,10 +259,11 @@ int ge_cmd_inspect(int argc, char **argv)
     setlocale(LC_CTYPE, "");
     const bool unicode = isatty(STDOUT_FILENO) == 1 &&
                          strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
-    const bool printed = a.json ? ge_inspect_json(&digest, stdout)
-                                : ge_inspect_table(&digest, unicode, stdout);
-
-    GE_FAIL_IF(!printed || fflush(stdout) != 0, GRADECHO_E_SYS,
+    if (a.json)
+        GE_TRY(ge_inspect_json(&digest, stdout));
+    else
+        ge_inspect_table(&digest, unicode, stdout);
+    GE_FAIL_IF(fflush(stdout) != 0 || ferror(stdout), GRADECHO_E_SYS,
                "cannot write to standard output");
 fail:
     ge_row_fini(&digest.row);

@@ -16,12 +16,13 @@
 #include "try.h"
 
 /* Set by a signal; every rank notices within a second. */
-static volatile sig_atomic_t stop;
+static volatile sig_atomic_t stop, terminated;
 
 static void on_signal(int number)
 {
-    (void)number;
     stop = 1;
+    if (number == SIGTERM)
+        terminated = 1;
 }
 
 /* Without SA_RESTART: a signal ends the wait that it interrupts. mpirun
@@ -219,6 +220,7 @@ static int start(int argc, char **argv, bool replay, const char *arguments_help,
         return ge_status_exit_code(status);
     ge_message_init(a.verbose > 0 ? GE_DEBUG : GE_INFO,
                     ge_comm_size(comm) > 1 ? ge_comm_rank(comm) : -1);
+    ge_comm_set_terminated(comm, &terminated);
     status = run_engine(comm, &a);
     if (status == GRADECHO_E_MPI || status == GRADECHO_E_TIMEOUT)
         ge_comm_abort(comm, ge_status_exit_code(status));

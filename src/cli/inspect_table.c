@@ -284,7 +284,7 @@ static void print_remarks(const struct ge_digest *d, FILE *out)
         fputs("  nothing\n", out);
 }
 
-bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
+void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
 {
     print_head(digest, out);
     print_layers(digest, unicode, out);
@@ -296,5 +296,4 @@ bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
                 print_modes(digest, l, unicode, out);
     if (!digest->modes)
         print_remarks(digest, out);
-    return ferror(out) == 0;
 }

@@ -3,6 +3,7 @@
  * own node; which ones follows from what the segments say.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -27,6 +28,7 @@ struct trainer {
 
 struct segment_source {
     struct ge_source base;
+    const char *session;     /* borrowed for the run */
     struct trainer *trainer; /* [trainers] */
     size_t trainers;
     size_t *owner;          /* [replicas_here] trainer of local replica j */
@@ -34,7 +36,6 @@ struct segment_source {
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
     struct ge_ending ending;
-    const char *session; /* borrowed for the run */
     uint64_t every;      /* steps wanted */
     int64_t measured;    /* the last step that was, -1: none */
     double next_meeting; /* s, when to look for successors */
@@ -63,28 +64,42 @@ static gradecho_status peek(const struct segment_source *s, struct trainer *t)
     return status;
 }
 
+/* Its segment lies, or it died: its samples are used up. */
+static enum ge_sight lose(const struct segment_source *s,
+                          const struct trainer *t, gradecho_status why)
+{
+    const char *then = s->ending.stop_on_loss
+                           ? "ending (on_rank_loss: stop)"
+                           : "going on without it (on_rank_loss: continue)";
+
+    ge_consumer_disable(t->consumer); /* not a copy more than it can use */
+    if (why == GRADECHO_END)
+        ge_warn("trainer %u died; %s", t->rank, then);
+    else /* what exactly is wrong was captured */
+        ge_warn("trainer %u of session %s is lost: %s; %s", t->rank, s->session,
+                ge_message_last(), then);
+    return GE_SIGHT_LOST;
+}
+
 /* Bring one trainer's front sample up, if it has one. */
 static enum ge_sight look_at(const struct segment_source *s, struct trainer *t,
                              double patience)
 {
+    const int before = ge_message_capture(1);
     gradecho_status status = peek(s, t);
 
     if (status == GRADECHO_AGAIN && patience > 0.0) {
         ge_consumer_wait(t->consumer, patience);
         status = peek(s, t);
     }
+    ge_message_capture(before);
     if (status == GRADECHO_OK)
         return GE_SIGHT_SAMPLE;
     if (status == GRADECHO_AGAIN)
         return GE_SIGHT_NOTHING;
     if (status == GRADECHO_END && ge_consumer_closed(t->consumer))
         return GE_SIGHT_CLOSED;
-    ge_warn("trainer %u %s; %s", t->rank,
-            status == GRADECHO_END ? "died" : "handed over a corrupt segment",
-            s->ending.stop_on_loss
-                ? "ending (on_rank_loss: stop)"
-                : "going on without it (on_rank_loss: continue)");
-    return GE_SIGHT_LOST;
+    return lose(s, t, status);
 }
 
 static void give_back(struct trainer *t)
@@ -297,6 +312,19 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
     return GRADECHO_OK;
 }
 
+static bool intact(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+    bool all = true;
+
+    /* Each is asked: the next look finds all that are lost. */
+    for (size_t i = 0; i < s->trainers; i++)
+        if (s->trainer[i].front.ready &&
+            !ge_consumer_intact(s->trainer[i].consumer))
+            all = false;
+    return all;
+}
+
 static void release(struct ge_source *source)
 {
     struct segment_source *s = self(source);
@@ -327,6 +355,7 @@ static const struct ge_source_ops segment_ops = {
     .present = present,
     .direct = direct,
     .read = read_entries,
+    .intact = intact,
     .release = release,
     .close = close_segments,
 };
@@ -400,8 +429,18 @@ static gradecho_status agree_on_facts(struct segment_source *s, ge_comm *comm)
     const int64_t hash =
         (int64_t)(ge_layers_hash(&s->base.facts.layers) >> 1); /* no sign */
     int64_t word[3] = {hash, -hash, s->replicas_each};
+    double served = (double)s->trainers;
 
     GE_TRY(ge_comm_max(comm, word, 3));
+    GE_TRY(ge_comm_sum(comm, &served, 1));
+    /* One that ended between two monitors' looks shifts the list of one. */
+    if (served != (double)s->base.facts.world) {
+        if (ge_comm_rank(comm) == 0)
+            ge_error("a trainer ended while the monitors attached; start them "
+                     "again");
+        status = GRADECHO_E_INPUT;
+        goto fail;
+    }
     if (word[0] != -word[1]) {
         if (ge_comm_rank(comm) == 0)
             ge_error("trainers declare different layers; every rank must hand "
@@ -415,6 +454,15 @@ fail:
     return status;
 }
 
+/* Has every monitor got what it allocated? */
+static gradecho_status agree_on_memory(ge_comm *comm, const void *block)
+{
+    ge_message_capture(1);
+    if (block == NULL)
+        ge_error("no memory to look for trainers");
+    return ge_comm_agree(comm, block != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM);
+}
+
 static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
                                      const char *session,
                                      const volatile sig_atomic_t *stop)
@@ -423,8 +471,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(GE_GATHER_MAX, sizeof *list);
 
-    local = list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM;
-    status = ge_comm_agree(comm, local);
+    status = agree_on_memory(comm, list);
     if (status < GRADECHO_OK || list == NULL) /* which goes with it */
         goto fail;
     GE_TRY(ge_gather_wait(comm, session, stop, list, &s->base.facts.world));
@@ -460,9 +507,13 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     struct segment_source *made = ge_alloc(1, sizeof *made);
     struct ge_source *base = NULL;
 
-    GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
-    base = &made->base;
-    base->ops = &segment_ops;
+    if (made != NULL) { /* also to give back what another rank did not get */
+        base = &made->base;
+        base->ops = &segment_ops;
+    }
+    status = agree_on_memory(comm, made);
+    if (status < GRADECHO_OK || made == NULL) /* which goes with it */
+        goto fail;
     made->session = session;
     made->every = (uint64_t)config->sample_every;
     made->measured = -1;
@@ -473,7 +524,6 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     *source = base;
     return GRADECHO_OK;
 fail:
-    if (made != NULL)
-        ge_source_close(&base);
+    ge_source_close(&base);
     return status;
 }

@@ -15,7 +15,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "front.h"
 
@@ -71,9 +70,9 @@ struct setup {
     bool stop_on_loss;
     int jobs; /* monitor jobs in all; all but the last may be killed */
     int deaths, restarts;
-    int skips;        /* steps for which a trainer does not ask */
-    bool every_order; /* also of actions that do not touch each other */
-    int lead; /* most steps that a trainer may be ahead of another live one */
+    int skips; /* steps for which a trainer does not ask */
+    int lead;  /* most steps that a trainer may be ahead of another live one */
+    bool every_order; /* see model_settled() */
 };
 
 struct protocol {
@@ -119,15 +118,6 @@ struct action {
     uint8_t what, who;
 };
 
-/* A property is broken: the value of a function that tells. */
-#define BROKEN(model, ...) (snprintf((model)->why, WHY_MAX, __VA_ARGS__), false)
-
-static inline struct ge_front front_of(const struct trainer *t)
-{
-    return (struct ge_front){
-        .live = t->live, .ready = t->ready, .step = t->step};
-}
-
 void model_start(const struct model *model, struct state *state);
 
 /* Those that are possible now. \return how many */
@@ -151,8 +141,8 @@ void model_reduce(const struct model *model, struct state *state);
 bool model_may(struct model *model, const struct state *state,
                const struct ge_verdict *verdict);
 
-/* If the trainers stand still, the monitors come to rest; if
- * they go on in step, they are measured again. False: model->why. */
+/* If the trainers stand still, the monitors come to rest; if they go on in
+ * step, they are measured again. False: model->why. */
 bool model_goes_on(struct model *model, const struct state *state);
 
 /* True if nothing is left to be done: without actions, that is no deadlock. */

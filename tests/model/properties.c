@@ -1,6 +1,6 @@
 /* What must be true of every verdict, and what must come of every state. Told
  * by what trainers did, not by what monitors believe. */
-#include "model.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,16 +10,11 @@ static bool has(uint16_t set, int step)
     return (set >> step & 1) != 0;
 }
 
-static uint16_t queue(const struct trainer *t)
-{
-    return t->published & (uint16_t)~t->taken;
-}
-
 /* ---- verdicts ---- */
 
 static bool may_measure(struct model *model, const struct state *s, int step)
 {
-    const int every = model->setup.every[s->jobs > 1];
+    const int every = every_of(model, s);
     int replicas = 0;
 
     for (int t = 0; t < TRAINERS; t++) {
@@ -182,11 +177,11 @@ static bool waits_for_the_living(struct model *model, const struct state *s)
 }
 
 /* One step of one trainer, which never fails it. */
-static bool train(struct model *model, struct state *s, uint8_t who)
+static bool train(struct model *model, struct state *s, int who)
 {
-    return model_do(model, s, (struct action){BEGIN, who}) &&
+    return model_do(model, s, (struct action){BEGIN, (uint8_t)who}) &&
            (!s->trainer[who].begun ||
-            model_do(model, s, (struct action){PUBLISH, who})) &&
+            model_do(model, s, (struct action){PUBLISH, (uint8_t)who})) &&
            rest(model, s);
 }
 
@@ -208,22 +203,23 @@ static bool all_go_on(const struct model *model, const struct state *s)
  * more sample is lost: that for which a slot was not free yet. */
 static bool is_measured_again(struct model *model, struct state *s)
 {
-    const int every = model->setup.every[s->jobs > 1];
+    const int every = every_of(model, s);
     int step = STEPS_MAX, foremost = 0;
 
-    for (uint8_t t = 0; t < TRAINERS; t++) {
+    for (int t = 0; t < TRAINERS; t++) {
         const struct trainer *u = &s->trainer[t];
 
         if (u->held != LIVE)
             continue;
-        if (u->begun && (!model_do(model, s, (struct action){PUBLISH, t}) ||
-                         !rest(model, s)))
+        if (u->begun &&
+            (!model_do(model, s, (struct action){PUBLISH, (uint8_t)t}) ||
+             !rest(model, s)))
             return false;
         foremost = u->next > foremost ? u->next : foremost;
         step = u->next < step ? u->next : step;
     }
     for (; step <= foremost + 3 * every; step++) {
-        for (uint8_t t = 0; t < TRAINERS; t++)
+        for (int t = 0; t < TRAINERS; t++)
             if (s->trainer[t].held == LIVE && s->trainer[t].next == step &&
                 !train(model, s, t))
                 return false;

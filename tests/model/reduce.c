@@ -1,5 +1,5 @@
 /* States that differ in nothing that can still matter are one. */
-#include "model.h"
+#include "parts.h"
 
 #include <string.h>
 
@@ -11,13 +11,12 @@ static void forget_history(struct state *s)
 
     for (int t = 0; t < TRAINERS; t++) {
         const struct trainer *u = &s->trainer[t];
-        const unsigned queue = u->published & (unsigned)~u->taken;
         int here = STEPS_MAX - 1;
 
         if (u->held == LIVE)
             here = u->next;
-        if (queue != 0)
-            here = __builtin_ctz(queue);
+        if (queue(u) != 0)
+            here = __builtin_ctz(queue(u));
         oldest = here < oldest ? here : oldest;
     }
     for (int t = 0; t < TRAINERS; t++) {

@@ -1,4 +1,5 @@
 #include "search.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ static void grow(struct graph *g)
     g->room = g->room == 0 ? 1 << 14 : 2 * g->room;
     g->slots = 2 * g->room;
     g->node = checked(realloc(g->node, g->room * sizeof *g->node));
+    memset(g->node + g->nodes, 0, (g->room - g->nodes) * sizeof *g->node);
     free(g->table);
     g->table = checked(calloc(g->slots, sizeof *g->table));
     for (uint32_t n = 0; n < g->nodes; n++)
@@ -147,8 +149,10 @@ static bool expand(struct search *search, struct graph *g, uint32_t n,
         if (!model_do(model, &s, list[a]))
             return false;
         model_reduce(model, &s);
-        if (add(g, &s, n) && model->verdicts[GE_VERDICT_WAIT] > waits &&
-            !model_goes_on(model, &s))
+        if (!add(g, &s, n) || model->verdicts[GE_VERDICT_WAIT] == waits)
+            continue;
+        search->went_on = !model_goes_on(model, &s);
+        if (search->went_on)
             return false;
     }
     return true;
@@ -175,7 +179,10 @@ bool search_all(struct search *search, bool print)
             memcpy(why, search->model.why, sizeof why);
             print_way(search, &g, n, &last);
             memcpy(search->model.why, why, sizeof why);
-            printf("  %s\n", why);
+            printf("  %s%s\n",
+                   search->went_on ? "and then the trainers go on in step: "
+                                   : "",
+                   why);
         }
     }
     search->states = g.nodes;

@@ -9,7 +9,8 @@
 struct search {
     struct model model;
     unsigned long long states, actions;
-    int depth; /* actions from the start to the farthest state */
+    int depth;    /* actions from the start to the farthest state */
+    bool went_on; /* broken only as the trainers went on: model_goes_on() */
 };
 
 /* False if a property is broken: model.why says which, and the shortest way to

@@ -1,5 +1,5 @@
 /* A trace, in words. */
-#include "model.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -42,9 +42,9 @@ static void tell_trainer(const struct trainer *t, char *text, size_t size)
 {
     static const char *const life[] = {"", " closed", " dead"};
     static const char *const look[] = {"", " empty?", " gone?", ""};
-    char queue[STEPS_MAX * 2 + 1], front[32] = "";
+    char samples[STEPS_MAX * 3 + 1], front[32] = "";
 
-    tell_set(t->published & (uint16_t)~t->taken, queue);
+    tell_set(queue(t), samples);
     if (t->ready)
         snprintf(front, sizeof front, " front %d", t->step);
     else if (t->listened)
@@ -54,7 +54,7 @@ static void tell_trainer(const struct trainer *t, char *text, size_t size)
                                    : look[t->look]);
     snprintf(text, size, "[step %d%s%s%s queue {%s }%s]", t->next,
              t->begun ? " begun" : "", life[t->life], t->back ? " back" : "",
-             queue, front);
+             samples, front);
 }
 
 void model_tell(const struct state *after, struct action action, char *text,

@@ -3,15 +3,14 @@
  * and their monitors can act, over a few steps, with drops, deaths, early ends,
  * restarts and monitors that are killed and started again (tests/model).
  *
- * That the check can fail is shown by mistakes that it must find.
+ * That the check can fail is shown by mistakes that it must find. With
+ * GRADECHO_TEST_LONG in the environment, one step more: three times the states.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -119,10 +118,15 @@ static const struct setup setups[] = {
      .every_order = true},
 };
 
+static unsigned long long states, actions;
+
 static void search(const struct setup *setup)
 {
     struct search search = {
         .model = {.setup = *setup, .protocol = real_protocol}};
+
+    search.model.setup.steps += getenv("GRADECHO_TEST_LONG") != NULL ? 1 : 0;
+
     const bool right = search_all(&search, true);
 
     print_message("%s: %llu states, %llu actions, at most %d in a row; "
@@ -132,6 +136,8 @@ static void search(const struct setup *setup)
                   search.model.verdicts[GE_VERDICT_ADVANCE],
                   search.model.verdicts[GE_VERDICT_WAIT],
                   search.model.verdicts[GE_VERDICT_END]);
+    states += search.states;
+    actions += search.actions;
     if (!right)
         fail_msg("%s: %s", setup->name, search.model.why);
 }
@@ -141,6 +147,7 @@ static void nothing_goes_wrong(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT_OF(setups); i++)
         search(&setups[i]);
+    print_message("in all: %llu states, %llu actions\n", states, actions);
 }
 
 /* ---- mistakes ---- */

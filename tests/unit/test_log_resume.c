@@ -283,7 +283,7 @@ static void recover_keeps_all_rows_or_touches_nothing(void **state)
     (void)ge_message_capture(1);
     make_killed_log(temp->path, 40);
     size = temp_size(temp->path);
-    for (long long cut = size; cut > 100; cut = cut * 2 / 3) {
+    for (long long cut = size; cut > 100; cut = cut / 2) {
         char *before = NULL, *after = NULL;
         int recovered = 0;
 
