@@ -30,6 +30,8 @@ struct gradecho {
     size_t layer_count;
     uint32_t slots, replicas;
     uint64_t head, dropped; /* what shared->head and ->dropped say */
+    bool deserted;          /* the monitor was gone when all slots were full */
+    uint64_t deserted_tail; /* at this tail */
     uint64_t instance;      /* what shared->instance says */
     bool begun;
     int64_t step;     /* of the sample begun */
@@ -211,10 +213,15 @@ static unsigned char *begun_slot(const gradecho *handle)
 
 /* All slots are in use, or seem so. Drops are counted only while somebody
  * takes samples: a monitor that was killed has not reset `attached`, but the
- * kernel has dropped its lock. */
-static gradecho_status decline(gradecho *handle)
+ * kernel has dropped its lock. It is asked for once: the next monitor moves the
+ * tail before it takes samples. */
+static gradecho_status decline(gradecho *handle, uint64_t tail)
 {
-    if (!ge_segment_locked(handle->segment.fd, GE_LOCK_CONSUMER))
+    if (handle->deserted && handle->deserted_tail == tail)
+        return GRADECHO_NOT_WANTED;
+    handle->deserted = !ge_segment_locked(handle->segment.fd, GE_LOCK_CONSUMER);
+    handle->deserted_tail = tail;
+    if (handle->deserted)
         return GRADECHO_NOT_WANTED;
     handle->dropped++;
     /* Relaxed: a number to report, nothing hangs on it. */
@@ -248,7 +255,7 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
      * last read of the slot happens before we write to it. */
     tail = atomic_load_explicit(&handle->shared->tail, memory_order_acquire);
     if (handle->head - tail >= handle->slots)
-        return decline(handle);
+        return decline(handle, tail);
     memset(begun_slot(handle) + handle->layout.presence_offset, 0,
            handle->replicas * handle->layer_count);
     handle->begun = true;
