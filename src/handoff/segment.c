@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,12 +186,34 @@ static int reserve(int fd, uint64_t bytes)
     return error;
 }
 
+/* Bytes that may be asked for: free in the file system and, since a tmpfs may
+ * be as large as the memory, free in memory. Beyond that a reservation is not
+ * refused: it goes on until the kernel kills a process for memory. */
+static double room(int fd)
+{
+    FILE *meminfo = fopen("/proc/meminfo", "re");
+    struct statvfs folder;
+    double bytes = (double)INFINITY;
+    unsigned long long kb = 0;
+    char line[128];
+
+    if (fstatvfs(fd, &folder) == 0)
+        bytes = (double)folder.f_bavail * (double)folder.f_frsize;
+    while (meminfo != NULL && fgets(line, sizeof line, meminfo) != NULL) {
+        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1 &&
+            bytes > (double)kb * 1024.0)
+            bytes = (double)kb * 1024.0;
+    }
+    if (meminfo != NULL)
+        fclose(meminfo);
+    return bytes;
+}
+
 static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
 {
     gradecho_status status = GRADECHO_OK;
     const double mb = 1e6;
     struct rlimit limit;
-    struct statvfs folder;
     int error = 0;
 
     /* Beyond the limit the kernel would kill the trainer by SIGXFSZ. */
@@ -200,22 +223,18 @@ static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
                "the handoff needs %.1f MB, more than this process may write to "
                "a file: raise ulimit -f",
                (double)bytes / mb);
-    error = reserve(fd, bytes);
-    if (error == ENOSPC && fstatvfs(fd, &folder) == 0) {
+    error = (double)bytes > room(fd) ? ENOSPC : reserve(fd, bytes);
+    if (error == ENOSPC) {
         /* Give back what was had, to tell what is free without us. */
-        if (ftruncate(fd, 0) == 0)
-            (void)fstatvfs(fd, &folder);
+        const double had = ftruncate(fd, 0) == 0 ? room(fd) : 0.0;
+
         GE_FAIL(GRADECHO_E_NOSPACE,
                 "the handoff needs %.1f MB in %s, where %.1f MB are free: "
                 "enlarge it (docker run --shm-size, mount -o remount,size=), "
-                "remove leftovers there, or ask for fewer slots",
-                (double)bytes / mb, GE_SEGMENT_FOLDER,
-                (double)folder.f_bavail * (double)folder.f_frsize / mb);
+                "remove leftovers there, or ask for fewer slots or replicas",
+                (double)bytes / mb, GE_SEGMENT_FOLDER, had / mb);
     }
-    GE_FAIL_IF(error != 0,
-               error == ENOMEM   ? GRADECHO_E_NOMEM
-               : error == ENOSPC ? GRADECHO_E_NOSPACE
-                                 : GRADECHO_E_SYS,
+    GE_FAIL_IF(error != 0, error == ENOMEM ? GRADECHO_E_NOMEM : GRADECHO_E_SYS,
                "reserve %.1f MB in %s: %s", (double)bytes / mb,
                GE_SEGMENT_FOLDER, strerror(error));
 fail:
