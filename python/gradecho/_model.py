@@ -38,7 +38,7 @@ SUPPORTED = (
     "fully_shard(), and modules that are not distributed"
 )
 
-# receive(layer, gradient)
+# receive(layer, gradient); returns nothing, which leaves the gradient as it is
 Receive = Callable[[int, Tensor], None]
 
 
@@ -120,7 +120,7 @@ class Model:
             return _hook_unsharded(self.module, weights, receive)
         return Hooks(
             [
-                weight.parameter.register_hook(partial(_pass_on, receive, index))
+                weight.parameter.register_hook(partial(receive, index))
                 for index, weight in weights
                 if weight.parameter.requires_grad
             ]
@@ -131,10 +131,6 @@ def sentinels(weights: Sequence[Weight]) -> list[tuple[int, Weight]]:
     """A few weights that a backward pass hardly leaves out."""
     chosen = sorted({0, len(weights) // 2, len(weights) - 1})
     return [(index, weights[index]) for index in chosen]
-
-
-def _pass_on(receive: Receive, index: int, gradient: Tensor) -> None:
-    receive(index, gradient)  # None: the gradient stays as it is
 
 
 def _hook_unsharded(
@@ -157,7 +153,7 @@ def _hook_unsharded(
             if hasattr(whole, "to_local"):
                 raise TypeError(f"{attribute} is still sharded in forward()")
             hooked[index] = whole
-            hooks.handles.append(whole.register_hook(partial(_pass_on, receive, index)))
+            hooks.handles.append(whole.register_hook(partial(receive, index)))
 
     for owner in owned:
         hooks.handles.append(owner.register_forward_pre_hook(find))

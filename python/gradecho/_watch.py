@@ -439,22 +439,27 @@ class Watch:
         self._arrived = True
 
     def _take(self, layer: int, gradient: Tensor) -> None:
-        with self._guard():
-            self._arrived = True
-            step = self._step
-            if step is None or not step.sampled or self._failure is not None:
-                return
-            assert self._handoff is not None
-            assert self._copier is not None
-            replica = 0 if self._options.average else step.micro
-            if replica < self._handoff.replicas:
-                self._copier.put(replica, layer, gradient)
-            else:
-                self._tell_once(
-                    f"a step has more than {self._handoff.replicas} "
-                    "micro-batches, of which the others are not measured: say "
-                    "how many there are by gradecho.watch(..., accumulation=N)"
-                )
+        self._arrived = True
+        step = self._step
+        if step is None or not step.sampled or self._failure is not None:
+            return
+        try:  # not _guard(), which takes longer than all of this
+            self._put(step, layer, gradient)
+        except Exception as error:
+            self._fail(error)
+
+    def _put(self, step: Step, layer: int, gradient: Tensor) -> None:
+        assert self._handoff is not None
+        assert self._copier is not None
+        replica = 0 if self._options.average else step.micro
+        if replica < self._handoff.replicas:
+            self._copier.put(replica, layer, gradient)
+        else:
+            self._tell_once(
+                f"a step has more than {self._handoff.replicas} micro-batches, "
+                "of which the others are not measured: say how many there are by "
+                "gradecho.watch(..., accumulation=N)"
+            )
 
 
 class _ForwardHook:
