@@ -59,7 +59,8 @@ def watch(
 
     Raises GradechoError for an argument that cannot be meant.
     """
-    from gradecho._watch import Options, start
+    from gradecho._options import Options
+    from gradecho._watch import start
 
     return start(
         model,

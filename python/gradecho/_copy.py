@@ -3,8 +3,9 @@ from a GPU.
 
 On a GPU nothing here makes the training's stream wait. A gradient is kept
 until it is copied: autograd then gives the parameter a copy of its own, which
-DDP and the optimizer may overwrite. The memory that this takes is that of one
-gradient, for as long as the copies run.
+DDP and the optimizer may overwrite. For that it must be the very tensor that
+autograd has; a detach()ed one would share memory that is given to the parameter
+all the same. This takes the memory of one gradient while the copies run.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Copier:
             ):
                 self._handoff.write(replica, layer, gradient.data_ptr())
             else:
-                self._put_by_torch(key, gradient.detach(), again)
+                with torch.no_grad():
+                    self._put_by_torch(key, gradient, again)
 
     def _put_by_torch(self, key: Key, gradient: Tensor, again: bool) -> None:
         if gradient.is_sparse:
@@ -176,7 +178,8 @@ class _SideStreams:
         if any(start <= address < end for start, end in self._locked):
             return
         start, end = _mapping(address)
-        error = torch.cuda.cudart().cudaHostRegister(start, end - start, 0)
+        portable = 1  # for all devices of this process
+        error = torch.cuda.cudart().cudaHostRegister(start, end - start, portable)
         if int(error) != 0:
             raise RuntimeError(
                 f"the segment's {end - start} bytes cannot be page-locked "

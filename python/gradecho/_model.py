@@ -14,7 +14,7 @@ parameters, the sentinels, tell that a backward pass took place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -206,3 +206,40 @@ def _layer(name: str, parameter: nn.Parameter) -> Layer:
     """As a matrix: a convolution kernel is out x rest, a vector 1 x n."""
     rows = parameter.shape[0] if parameter.dim() > 1 else 1
     return Layer(name, rows, parameter.numel() // rows, DTYPES[parameter.dtype])
+
+
+class ForwardHook:
+    """Calls before(inputs) before each forward pass. It hangs on the model, and
+    a copy of the model is not watched."""
+
+    def __init__(self, before: Callable[[Sequence[Any]], None] | None = None) -> None:
+        self._before = before
+
+    def register(self, module: nn.Module) -> Any:
+        try:
+            return module.register_forward_pre_hook(self, with_kwargs=True)
+        except TypeError:  # before torch 2.0
+            return module.register_forward_pre_hook(self)
+
+    def __call__(
+        self,
+        module: nn.Module,
+        inputs: tuple[Any, ...],
+        named: Mapping[str, Any] | None = None,
+    ) -> None:
+        if self._before is not None:
+            self._before((*inputs, *(named or {}).values()))
+
+    def __deepcopy__(self, _: object) -> ForwardHook:
+        return ForwardHook()
+
+    def __reduce__(self) -> tuple[type[ForwardHook], tuple[()]]:
+        return ForwardHook, ()
+
+
+def first_dimension(inputs: Sequence[Any]) -> float:
+    """Of the first tensor found: by custom the number of examples."""
+    for value in inputs:
+        if isinstance(value, Tensor):
+            return float(value.shape[0]) if value.dim() else 0.0
+    return 0.0

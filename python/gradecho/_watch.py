@@ -14,10 +14,10 @@ import atexit
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import nan
 from typing import Any
 
 import torch
@@ -32,48 +32,15 @@ from gradecho._library import (
     HandoffError,
     library,
 )
-from gradecho._model import Hooks, Model, Weight, sentinels
-
-
-@dataclass(frozen=True)
-class Options:
-    """The arguments of gradecho.watch()."""
-
-    session: str | None = None
-    accumulation: int | None = None
-    average: bool = False
-    loss_divisor: float = 1.0
-    batch_size: float | None = None
-    scaler: Any = None
-    slots: int = 2
-    wait: float = 0.0
-
-    def __post_init__(self) -> None:
-        def check(good: bool, text: str) -> None:
-            if not good:
-                raise GradechoError(text)
-
-        most = self.accumulation or 1
-        check(
-            self.accumulation is None
-            or 1 <= most <= REPLICAS_MAX
-            or (self.average and most >= 1),
-            f"accumulation must be 1 to {REPLICAS_MAX} (more with "
-            f"average=True), not {self.accumulation}",
-        )
-        check(
-            isfinite(self.loss_divisor) and self.loss_divisor > 0,
-            f"loss_divisor must be positive, not {self.loss_divisor}",
-        )
-        check(
-            self.batch_size is None or self.batch_size > 0,
-            f"batch_size must be positive, not {self.batch_size}",
-        )
-        check(2 <= self.slots <= 64, f"slots must be 2 to 64, not {self.slots}")
-        check(
-            self.scaler is None or hasattr(self.scaler, "get_scale"),
-            f"scaler must be a GradScaler, not a {type(self.scaler).__name__}",
-        )
+from gradecho._model import (
+    ForwardHook,
+    Hooks,
+    Model,
+    Weight,
+    first_dimension,
+    sentinels,
+)
+from gradecho._options import Options
 
 
 @dataclass
@@ -243,7 +210,7 @@ class Watch:
         library()
         if self._model.kind == "sharded":  # now, as all parameters are sharded
             self._look()
-        hook = _ForwardHook(self)
+        hook = ForwardHook(self._before_forward)
         self._forward.handles.append(hook.register(self._model.module))
 
     def _look(self) -> None:
@@ -310,19 +277,21 @@ class Watch:
 
     # ---- steps and micro-batches ----
 
-    def _before_forward(self, inputs: tuple[Any, ...]) -> None:
+    def _before_forward(self, inputs: Sequence[Any]) -> None:
         """The model is about to be called."""
         if self._failure is not None:
             self._release()  # not in a gradient's hook, where it happened
-            return
-        if not (torch.is_grad_enabled() and self._model.module.training):
-            return
+        elif torch.is_grad_enabled() and self._model.module.training:
+            with self._guard():
+                self._look_at_call(inputs)
+
+    def _look_at_call(self, inputs: Sequence[Any]) -> None:
         if self._arrived and not self._explicit:
             self._end_micro_batch()
         step = self._begin_micro_batch()
         step.synchronises = self._model.synchronises()
         if step.sampled and len(step.sizes) <= step.micro:
-            size = self._batch_size or _first_dimension(inputs)
+            size = self._batch_size or first_dimension(inputs)
             if size:
                 step.sizes.append(size)
 
@@ -460,41 +429,3 @@ class Watch:
                 "of which the others are not measured: say how many there are by "
                 "gradecho.watch(..., accumulation=N)"
             )
-
-
-class _ForwardHook:
-    """What hangs on the model. A copy of the model is not watched."""
-
-    def __init__(self, watch: Watch | None = None) -> None:
-        self._watch = watch
-
-    def register(self, module: nn.Module) -> Any:
-        try:
-            return module.register_forward_pre_hook(self, with_kwargs=True)
-        except TypeError:  # before torch 2.0
-            return module.register_forward_pre_hook(self)
-
-    def __call__(
-        self,
-        module: nn.Module,
-        inputs: tuple[Any, ...],
-        named: Mapping[str, Any] | None = None,
-    ) -> None:
-        watch = self._watch
-        if watch is not None:
-            with watch._guard():
-                watch._before_forward((*inputs, *(named or {}).values()))
-
-    def __deepcopy__(self, _: object) -> _ForwardHook:
-        return _ForwardHook()
-
-    def __reduce__(self) -> tuple[type[_ForwardHook], tuple[()]]:
-        return _ForwardHook, ()
-
-
-def _first_dimension(inputs: Any) -> float:
-    """Of the first tensor found: by custom the number of examples."""
-    for value in inputs:
-        if isinstance(value, Tensor):
-            return float(value.shape[0]) if value.dim() else 0.0
-    return 0.0
