@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradecho._errors import GradechoError, GradechoWarning
+from gradecho._errors import GradechoError, GradechoWarning, Place
 from gradecho._version import version as _version
 
 if TYPE_CHECKING:
@@ -74,4 +74,5 @@ def watch(
             slots=slots,
             wait=wait,
         ),
+        Place.of_caller(2),
     )

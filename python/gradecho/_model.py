@@ -168,7 +168,7 @@ def _kind(module: nn.Module) -> str:
     if isinstance(module, DistributedDataParallel):
         return "ddp"
     if not isinstance(module, nn.Module):
-        raise GradechoError(f"a {type(module).__name__} is not a module; {SUPPORTED}")
+        raise GradechoError(f"{type(module).__name__} is not a module; {SUPPORTED}")
     names = {kind.__name__ for kind in type(module).__mro__}
     if "FSDPModule" in names:
         return "sharded"

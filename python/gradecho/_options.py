@@ -28,11 +28,9 @@ class Options:
             if not good:
                 raise GradechoError(text)
 
-        most = self.accumulation or 1
+        count = 1 if self.accumulation is None else self.accumulation
         check(
-            self.accumulation is None
-            or 1 <= most <= REPLICAS_MAX
-            or (self.average and most >= 1),
+            count >= 1 and (count <= REPLICAS_MAX or self.average),
             f"accumulation must be 1 to {REPLICAS_MAX} (more with "
             f"average=True), not {self.accumulation}",
         )

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from gradecho._copy import Copier, later
-from gradecho._errors import GradechoError, warn
+from gradecho._errors import GradechoError, Place, warn
 from gradecho._library import (
     REPLICAS_MAX,
     SESSION_VARIABLE,
@@ -58,9 +58,9 @@ class Step:
     sizes: list[float] = field(default_factory=list)
 
 
-def start(module: nn.Module, options: Options) -> Watch:
+def start(module: nn.Module, options: Options, place: Place) -> Watch:
     """gradecho.watch(): a watch, which is without effect if it cannot be had."""
-    watch = Watch(Model(module), options)
+    watch = Watch(Model(module), options, place)
     atexit.register(_close_at_exit, weakref.ref(watch))
     return watch
 
@@ -74,9 +74,10 @@ def _close_at_exit(reference: weakref.ref[Watch]) -> None:
 class Watch:
     """Hands over the gradients of one model; made by gradecho.watch()."""
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: Options, place: Place) -> None:
         self._model = model
         self._options = options
+        self._place = place  # of the call of gradecho.watch()
         self._rank = 0
         self._session = options.session or os.environ.get(SESSION_VARIABLE, "")
         self._batch_size = options.batch_size
@@ -268,7 +269,7 @@ class Watch:
         """Once for a cause that all ranks share, else with the rank."""
         shared = text.startswith(("no session", "session "))
         if not shared or self._rank == 0:
-            warn(text if shared else f"rank {self._rank}: {text}", 4)
+            warn(text if shared else f"rank {self._rank}: {text}", self._place)
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

@@ -327,6 +327,29 @@ def shared_memory_that_is_too_small() -> None:
 
 
 @scenario
+def arguments_that_cannot_be_meant() -> None:
+    bad: list[dict[str, Any]] = [
+        {"accumulation": 0},
+        {"accumulation": 1025},
+        {"loss_divisor": 0},
+        {"loss_divisor": float("nan")},
+        {"batch_size": -1},
+        {"slots": 1},
+        {"scaler": 1024.0},
+        {"model": "network"},
+        {"model": nn.Sequential(Ddp(network()))},
+    ]
+    for options in bad:
+        model = options.pop("model", network())
+        try:
+            gradecho.watch(model, "torch-never", **options)
+        except gradecho.GradechoError as error:
+            assert "\n" not in str(error)
+        else:
+            raise AssertionError(options)
+
+
+@scenario
 def a_fault_of_ours_is_one_warning() -> None:
     consumer = Consumer("fault")
 
