@@ -114,7 +114,8 @@ GRADECHO_API struct gradecho_options gradecho_options_default(void);
  * \return GRADECHO_E_ARG      an option out of range, a duplicate layer name
  *         GRADECHO_E_EXISTS   a live trainer already uses this session and rank
  *         GRADECHO_E_NOSPACE  /dev/shm is too small; the message tells needs
- *         GRADECHO_E_NOMEM, GRADECHO_E_SYS */
+ *         GRADECHO_E_NOMEM    the machine has not so much memory left
+ *         GRADECHO_E_SYS */
 GRADECHO_API GRADECHO_MUST_CHECK gradecho_status
 gradecho_open(const struct gradecho_options *options, gradecho **handle);
 

@@ -3,7 +3,7 @@
 /* Words of a ballot. A word that a monitor has no say in is at its minimum, so
  * that the maximum passes it over. */
 enum {
-    NEWEST,       /* the front */
+    NEWEST,       /* front */
     MINUS_OLDEST, /* its negative: the maximum is the oldest front */
     READY,
     WAITING,
@@ -15,13 +15,11 @@ enum {
 
 void ge_agree_vote(const struct ge_view *view, struct ge_ballot *ballot)
 {
-    const bool ready = view->state == GE_VIEW_READY;
-
     *ballot = (struct ge_ballot){{
-        [NEWEST] = ready ? view->step : INT64_MIN,
-        [MINUS_OLDEST] = ready ? -view->step : INT64_MIN,
-        [READY] = ready,
-        [WAITING] = view->state == GE_VIEW_WAITING,
+        [NEWEST] = view->ready ? view->newest : INT64_MIN,
+        [MINUS_OLDEST] = view->ready ? -view->oldest : INT64_MIN,
+        [READY] = view->ready,
+        [WAITING] = view->waiting,
         [CLOSED] = view->closed,
         [STOP] = view->stop,
         [GRAVEST] = view->status < GRADECHO_OK ? -(int64_t)view->status : 0,

@@ -8,8 +8,10 @@
  *
  * The rule: a step is measured only if it is at the front of the queue of
  * every live trainer. Where the fronts differ (a trainer dropped a sample, or
- * started late), all move up to the newest front and vote again. A trainer's
- * front only grows, and moving up frees its slots, so votes always end.
+ * started late), all move up to the newest front and vote again, even while
+ * others have nothing: a trainer's front only grows, so that what is older can
+ * not be complete any more, and its slot is needed for what may be. Moving up
+ * discards a sample, so votes always end.
  *
  * A trainer that died is not waited for: the others' samples are measured with
  * fewer replicas. A trainer that closed in order says that the training is
@@ -23,16 +25,12 @@
 
 #include "gradecho/status.h"
 
-enum ge_view_state {
-    GE_VIEW_READY,   /* one step is at the front of all live trainers here */
-    GE_VIEW_WAITING, /* a live trainer here has nothing yet */
-    GE_VIEW_ENDED    /* all trainers here closed or died */
-};
-
-/* What one monitor sees of its trainers. */
+/* What one monitor sees of its trainers. Neither ready nor waiting: all of
+ * them ended. */
 struct ge_view {
-    enum ge_view_state state;
-    int64_t step;           /* if READY; >= 0 */
+    bool ready;             /* samples are at the front of trainers here: */
+    int64_t oldest, newest; /* their steps, all in this range; >= 0 */
+    bool waiting;           /* a live trainer here has nothing yet */
     bool closed;            /* a trainer here ended in order */
     bool stop;              /* somebody asked this monitor to stop */
     gradecho_status status; /* an error that ends the run */

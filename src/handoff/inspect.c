@@ -199,18 +199,19 @@ gradecho_status ge_inspect_declared(const struct ge_segment *segment,
                                     struct ge_declared *declared)
 {
     gradecho_status status = GRADECHO_OK;
-    struct ge_abi_header header;
+    const struct ge_abi_header *header = &declared->constants;
 
-    GE_FAIL_IF(!read_constants(segment->fd, &header), GRADECHO_E_INPUT,
-               "%s is not a segment", path);
-    GE_TRY(check_header(path, rank, &header, segment->bytes));
-    GE_TRY(read_table(segment->fd, path, &header, declared));
-    declared->geometry = (struct ge_geometry){.rank = header.rank,
-                                              .world = header.world,
-                                              .slots = header.slot_count,
-                                              .replicas = header.replicas_max,
-                                              .layer_count = header.layer_count,
-                                              .layers = declared->layers};
+    GE_FAIL_IF(!read_constants(segment->fd, &declared->constants),
+               GRADECHO_E_INPUT, "%s is not a segment", path);
+    GE_TRY(check_header(path, rank, header, segment->bytes));
+    GE_TRY(read_table(segment->fd, path, header, declared));
+    declared->geometry =
+        (struct ge_geometry){.rank = header->rank,
+                             .world = header->world,
+                             .slots = header->slot_count,
+                             .replicas = header->replicas_max,
+                             .layer_count = header->layer_count,
+                             .layers = declared->layers};
 fail:
     return status;
 }
@@ -220,5 +221,5 @@ void ge_inspect_fini(struct ge_declared *declared)
     free(declared->table);
     free(declared->layers);
     free(declared->spans);
-    *declared = (struct ge_declared){0};
+    memset(declared, 0, sizeof *declared);
 }

@@ -7,9 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +167,16 @@ bool ge_segment_layout(uint32_t slots, uint32_t replicas,
     return to.total_bytes <= SIZE_MAX / 2;
 }
 
+uint64_t ge_segment_check(const struct ge_abi_slot *slot, uint64_t instance)
+{
+    const unsigned char *bytes = (const unsigned char *)slot;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ instance;
+
+    for (size_t i = 0; i < offsetof(struct ge_abi_slot, check); i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
 /* Reserve the pages of the file: not ftruncate(), which succeeds on a full
  * tmpfs, so that the first store dies of SIGBUS. In pieces, because tmpfs
  * starts a piece anew when a signal arrives, which a profiler's timer does for
@@ -186,27 +196,33 @@ static int reserve(int fd, uint64_t bytes)
     return error;
 }
 
-/* Bytes that may be asked for: free in the file system and, since a tmpfs may
- * be as large as the memory, free in memory. Beyond that a reservation is not
- * refused: it goes on until the kernel kills a process for memory. */
-static double room(int fd)
+/* Memory that the machine can give without swapping or killing, in bytes; all
+ * of it if the kernel does not tell. */
+static uint64_t memory_available(void)
 {
-    FILE *meminfo = fopen("/proc/meminfo", "re");
-    struct statvfs folder;
-    double bytes = (double)INFINITY;
-    unsigned long long kb = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
     char line[128];
+    uint64_t kib = UINT64_MAX / 1024;
 
-    if (fstatvfs(fd, &folder) == 0)
-        bytes = (double)folder.f_bavail * (double)folder.f_frsize;
-    while (meminfo != NULL && fgets(line, sizeof line, meminfo) != NULL) {
-        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1 &&
-            bytes > (double)kb * 1024.0)
-            bytes = (double)kb * 1024.0;
-    }
-    if (meminfo != NULL)
-        fclose(meminfo);
-    return bytes;
+    if (file == NULL)
+        return UINT64_MAX;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
+            break;
+    fclose(file);
+    return kib * 1024;
+}
+
+/* Reserving until it fails would take every page that others need on the way:
+ * what cannot succeed is not begun. */
+static int reserve_if_free(int fd, uint64_t bytes)
+{
+    struct statvfs folder;
+
+    if (fstatvfs(fd, &folder) == 0 && folder.f_blocks > 0 && /* 0: no limit */
+        (uint64_t)folder.f_bavail < bytes / folder.f_frsize)
+        return ENOSPC;
+    return bytes < memory_available() ? reserve(fd, bytes) : ENOMEM;
 }
 
 static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
@@ -214,6 +230,7 @@ static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
     gradecho_status status = GRADECHO_OK;
     const double mb = 1e6;
     struct rlimit limit;
+    struct statvfs folder;
     int error = 0;
 
     /* Beyond the limit the kernel would kill the trainer by SIGXFSZ. */
@@ -223,18 +240,24 @@ static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
                "the handoff needs %.1f MB, more than this process may write to "
                "a file: raise ulimit -f",
                (double)bytes / mb);
-    error = (double)bytes > room(fd) ? ENOSPC : reserve(fd, bytes);
-    if (error == ENOSPC) {
+    error = reserve_if_free(fd, bytes);
+    if (error == ENOSPC && fstatvfs(fd, &folder) == 0) {
         /* Give back what was had, to tell what is free without us. */
-        const double had = ftruncate(fd, 0) == 0 ? room(fd) : 0.0;
-
+        if (ftruncate(fd, 0) == 0)
+            (void)fstatvfs(fd, &folder);
         GE_FAIL(GRADECHO_E_NOSPACE,
                 "the handoff needs %.1f MB in %s, where %.1f MB are free: "
                 "enlarge it (docker run --shm-size, mount -o remount,size=), "
-                "remove leftovers there, or ask for fewer slots or replicas",
-                (double)bytes / mb, GE_SEGMENT_FOLDER, had / mb);
+                "remove leftovers there, or ask for fewer slots",
+                (double)bytes / mb, GE_SEGMENT_FOLDER,
+                (double)folder.f_bavail * (double)folder.f_frsize / mb);
     }
-    GE_FAIL_IF(error != 0, error == ENOMEM ? GRADECHO_E_NOMEM : GRADECHO_E_SYS,
+    GE_FAIL_IF(error == ENOMEM, GRADECHO_E_NOMEM,
+               "the handoff needs %.1f MB of memory, and the machine has %.1f "
+               "MB left: ask for fewer slots or replicas",
+               (double)bytes / mb, (double)memory_available() / mb);
+    GE_FAIL_IF(error != 0,
+               error == ENOSPC ? GRADECHO_E_NOSPACE : GRADECHO_E_SYS,
                "reserve %.1f MB in %s: %s", (double)bytes / mb,
                GE_SEGMENT_FOLDER, strerror(error));
 fail:

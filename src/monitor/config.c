@@ -29,8 +29,9 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "globs: layers taken out of layers.include"},
     {"layers.max_modes", GE_WHOLE, AT(layers_max_modes), 1, GE_MODES_MAX, "16",
      NULL, "singular modes per layer"},
-    {"svd.tolerance", GE_REAL, AT(svd_tolerance), 1e-12, 0.1, "1e-3", NULL,
-     "relative residual at which an iterative SVD stops; LAPACK's is exact"},
+    {"svd.tolerance", GE_REAL, AT(svd_tolerance), 0, 0.1, "1e-3", NULL,
+     "relative residual at which a singular mode is found; 0: LAPACK's "
+     "complete SVD, exact and slow"},
     {"svd.oversample", GE_WHOLE, AT(svd_oversample), 0, 512, "8", NULL,
      "modes of a replica beyond max_modes that take part in the matching"},
     {"svd.placement", GE_WORD, AT(svd_placement), 0, 0, "spread", placements,

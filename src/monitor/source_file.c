@@ -36,8 +36,8 @@ static void look(struct ge_source *source, double patience,
     const struct file_source *s = self(source);
 
     (void)patience;
-    view->state = s->next < s->samples ? GE_VIEW_READY : GE_VIEW_ENDED;
-    view->step = (int64_t)s->next;
+    view->ready = s->next < s->samples;
+    view->oldest = view->newest = (int64_t)s->next;
 }
 
 static void advance(struct ge_source *source, int64_t step)
@@ -146,9 +146,11 @@ gradecho_status ge_source_open_file(ge_comm *comm, const char *path,
     struct file_source *made = ge_alloc(1, sizeof *made);
     gradecho_status local = GRADECHO_E_NOMEM;
 
-    if (made != NULL) {
+    ge_message_capture(1); /* told by ge_comm_agree() */
+    if (made == NULL) {
+        ge_error("no memory for the file of gradients");
+    } else {
         made->base.ops = &file_ops;
-        ge_message_capture(1); /* told by ge_comm_agree() */
         local = open_local(made, path, (size_t)ge_comm_rank(comm),
                            (size_t)ge_comm_size(comm));
     }

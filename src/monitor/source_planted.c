@@ -220,9 +220,9 @@ static void look(struct ge_source *source, double patience,
     struct planted_source *s = self(source);
 
     (void)patience;
-    view->state = s->next < s->want.samples ? GE_VIEW_READY : GE_VIEW_ENDED;
-    view->step = (int64_t)s->next;
-    if (view->state == GE_VIEW_ENDED || s->drawn == s->next + 1)
+    view->ready = s->next < s->want.samples;
+    view->oldest = view->newest = (int64_t)s->next;
+    if (!view->ready || s->drawn == s->next + 1)
         return;
     draw_gradient(s);
     draw_profile(s);

@@ -3,11 +3,13 @@
  * own node; which ones follows from what the segments say.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "consumer.h"
 #include "convert.h"
+#include "front.h"
 #include "gather.h"
 #include "memory.h"
 #include "source.h"
@@ -17,22 +19,21 @@
 struct trainer {
     ge_consumer *consumer;
     uint32_t rank;
-    bool live;
-    bool ready;                     /* a sample is at the front: */
-    struct ge_handed_sample sample; /* this one */
+    struct ge_front front;
+    struct ge_handed_sample sample; /* at the front, if it is ready */
     uint64_t discarded;             /* samples that others did not have */
 };
 
 struct segment_source {
     struct ge_source base;
+    const char *session;     /* borrowed; for messages */
     struct trainer *trainer; /* [trainers] */
     size_t trainers;
     size_t *owner;          /* [replicas_here] trainer of local replica j */
     uint32_t *within;       /* [replicas_here] its number at that trainer */
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
-    bool stop_on_loss, stop;
-    bool closed; /* one of the trainers ended in order */
+    struct ge_ending ending;
 };
 
 static struct segment_source *self(struct ge_source *source)
@@ -45,61 +46,56 @@ static const struct segment_source *const_self(const struct ge_source *source)
     return (const struct segment_source *)(const void *)source;
 }
 
-/* A trainer that will hand over nothing more. Its samples are used up. */
-static void retire(struct segment_source *s, struct trainer *t, const char *why)
+/* Its segment lies, or it died: its samples are used up. */
+static enum ge_sight lose(const struct segment_source *s,
+                          const struct trainer *t, gradecho_status why)
 {
-    t->live = false;
-    if (why == NULL) {
-        s->closed = true;
-        return;
-    }
-    ge_warn("trainer %u %s; %s", t->rank, why,
-            s->stop_on_loss ? "ending (on_rank_loss: stop)"
-                            : "going on without it (on_rank_loss: continue)");
-    s->stop = s->stop || s->stop_on_loss;
+    const char *then = s->ending.stop_on_loss
+                           ? "ending (on_rank_loss: stop)"
+                           : "going on without it (on_rank_loss: continue)";
+
+    ge_consumer_disable(t->consumer); /* not a copy more than it can use */
+    if (why == GRADECHO_END)
+        ge_warn("trainer %u died; %s", t->rank, then);
+    else /* what exactly is wrong was captured */
+        ge_warn("trainer %u of session %s is lost: %s; %s", t->rank, s->session,
+                ge_message_last(), then);
+    return GE_SIGHT_LOST;
 }
 
 /* Bring one trainer's front sample up, if it has one. */
-static void look_at(struct segment_source *s, struct trainer *t,
-                    double patience)
+static enum ge_sight look_at(const struct segment_source *s, struct trainer *t,
+                             double patience)
 {
+    const int before = ge_message_capture(1);
     gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
 
     if (status == GRADECHO_AGAIN && patience > 0.0) {
         ge_consumer_wait(t->consumer, patience);
         status = ge_consumer_peek(t->consumer, &t->sample);
     }
-    t->ready = status == GRADECHO_OK;
-    if (status == GRADECHO_END)
-        retire(s, t, ge_consumer_closed(t->consumer) ? NULL : "died");
-    else if (status < GRADECHO_OK)
-        retire(s, t, "handed over a corrupt segment");
+    ge_message_capture(before);
+    if (status == GRADECHO_OK)
+        return GE_SIGHT_SAMPLE;
+    if (status == GRADECHO_AGAIN)
+        return GE_SIGHT_NOTHING;
+    if (status == GRADECHO_END && ge_consumer_closed(t->consumer))
+        return GE_SIGHT_CLOSED;
+    return lose(s, t, status);
 }
 
 static void give_back(struct trainer *t)
 {
-    if (t->ready)
+    if (t->front.ready)
         ge_consumer_release(t->consumer);
-    t->ready = false;
-}
-
-static void discard_older(struct segment_source *s, int64_t step)
-{
-    for (size_t i = 0; i < s->trainers; i++) {
-        struct trainer *t = &s->trainer[i];
-
-        if (t->ready && t->sample.step < step) {
-            give_back(t);
-            t->discarded++;
-        }
-    }
+    t->front.ready = false;
 }
 
 static void list_replicas(struct segment_source *s)
 {
     s->present = 0;
     for (size_t i = 0; i < s->trainers; i++) {
-        if (!s->trainer[i].ready)
+        if (!s->trainer[i].front.ready)
             continue;
         for (uint32_t r = 0; r < s->trainer[i].sample.replicas; r++) {
             s->owner[s->present] = i;
@@ -121,57 +117,39 @@ static uint64_t dropped(const struct segment_source *s)
     return most;
 }
 
-/* Look at all trainers once; wait for the first that has nothing, not for
- * each. *newest and *oldest: of the fronts, -1 if there is none. */
-static enum ge_view_state look_once(struct segment_source *s, double patience,
-                                    int64_t *newest, int64_t *oldest)
-{
-    enum ge_view_state state = GE_VIEW_ENDED;
-
-    *newest = *oldest = -1;
-    for (size_t i = 0; i < s->trainers; i++) {
-        struct trainer *t = &s->trainer[i];
-
-        if (!t->live)
-            continue;
-        look_at(s, t, state == GE_VIEW_WAITING ? 0.0 : patience);
-        if (!t->live)
-            continue;
-        if (!t->ready) {
-            state = GE_VIEW_WAITING;
-            continue;
-        }
-        if (state == GE_VIEW_ENDED)
-            state = GE_VIEW_READY;
-        if (*oldest < 0 || t->sample.step < *oldest)
-            *oldest = t->sample.step;
-        if (t->sample.step > *newest)
-            *newest = t->sample.step;
-    }
-    return state;
-}
-
+/* Wait for the first trainer that has nothing, not for each. */
 static void look(struct ge_source *source, double patience,
                  struct ge_view *view)
 {
     struct segment_source *s = self(source);
-    int64_t newest = -1, oldest = -1;
 
-    view->state = look_once(s, patience, &newest, &oldest);
-    while (view->state == GE_VIEW_READY && oldest != newest) {
-        discard_older(s, newest);
-        view->state = look_once(s, patience, &newest, &oldest);
+    for (size_t i = 0; i < s->trainers; i++) {
+        struct trainer *t = &s->trainer[i];
+
+        if (t->front.live) {
+            const enum ge_sight sight =
+                look_at(s, t, view->waiting ? 0.0 : patience);
+
+            ge_front_see(&t->front, sight, t->sample.step, &s->ending);
+        }
+        ge_front_add(&t->front, &s->ending, view);
     }
-    view->step = newest;
-    view->stop = view->stop || s->stop;
-    view->closed = s->closed;
     view->dropped = dropped(s);
     list_replicas(s);
 }
 
 static void advance(struct ge_source *source, int64_t step)
 {
-    discard_older(self(source), step);
+    struct segment_source *s = self(source);
+
+    for (size_t i = 0; i < s->trainers; i++) {
+        struct trainer *t = &s->trainer[i];
+
+        if (ge_front_is_older(&t->front, step)) {
+            give_back(t);
+            t->discarded++;
+        }
+    }
 }
 
 static void add_known(double value, double *sum, double *count)
@@ -191,7 +169,7 @@ static void describe(const struct ge_source *source, int64_t step,
     for (size_t i = 0; i < s->trainers; i++) {
         const struct ge_handed_sample *sample = &s->trainer[i].sample;
 
-        if (!s->trainer[i].ready)
+        if (!s->trainer[i].front.ready)
             continue;
         add_known(sample->loss, &facts->loss, &facts->losses);
         if (sample->batch_size > 0.0)
@@ -254,6 +232,19 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
     return GRADECHO_OK;
 }
 
+static bool intact(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+    bool all = true;
+
+    /* Each is asked: the next look finds all that are lost. */
+    for (size_t i = 0; i < s->trainers; i++)
+        if (s->trainer[i].front.ready &&
+            !ge_consumer_intact(s->trainer[i].consumer))
+            all = false;
+    return all;
+}
+
 static void release(struct ge_source *source)
 {
     struct segment_source *s = self(source);
@@ -281,6 +272,7 @@ static const struct ge_source_ops segment_ops = {
     .present = present,
     .direct = direct,
     .read = read_entries,
+    .intact = intact,
     .release = release,
     .close = close_segments,
 };
@@ -309,7 +301,7 @@ static gradecho_status attach_local(struct segment_source *s, ge_comm *comm,
 
         GE_TRY(ge_consumer_attach(session, list[i].rank, &t->consumer));
         t->rank = list[i].rank;
-        t->live = true;
+        t->front.live = true;
         s->trainers++;
     }
 fail:
@@ -359,8 +351,18 @@ static gradecho_status agree_on_facts(struct segment_source *s, ge_comm *comm)
     const int64_t hash =
         (int64_t)(ge_layers_hash(&s->base.facts.layers) >> 1); /* no sign */
     int64_t word[3] = {hash, -hash, s->replicas_each};
+    double served = (double)s->trainers;
 
     GE_TRY(ge_comm_max(comm, word, 3));
+    GE_TRY(ge_comm_sum(comm, &served, 1));
+    /* One that ended between two monitors' looks shifts the list of one. */
+    if (served != (double)s->base.facts.world) {
+        if (ge_comm_rank(comm) == 0)
+            ge_error("a trainer ended while the monitors attached; start them "
+                     "again");
+        status = GRADECHO_E_INPUT;
+        goto fail;
+    }
     if (word[0] != -word[1]) {
         if (ge_comm_rank(comm) == 0)
             ge_error("trainers declare different layers; every rank must hand "
@@ -374,6 +376,15 @@ fail:
     return status;
 }
 
+/* Has every monitor got what it allocated? */
+static gradecho_status agree_on_memory(ge_comm *comm, const void *block)
+{
+    ge_message_capture(1);
+    if (block == NULL)
+        ge_error("no memory to look for trainers");
+    return ge_comm_agree(comm, block != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM);
+}
+
 static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
                                      const struct ge_config *config,
                                      const char *session,
@@ -383,8 +394,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(GE_GATHER_MAX, sizeof *list);
 
-    local = list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM;
-    status = ge_comm_agree(comm, local);
+    status = agree_on_memory(comm, list);
     if (status < GRADECHO_OK || list == NULL) /* which goes with it */
         goto fail;
     GE_TRY(ge_gather_wait(comm, session, stop, list, &s->base.facts.world));
@@ -421,17 +431,21 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     struct segment_source *made = ge_alloc(1, sizeof *made);
     struct ge_source *base = NULL;
 
-    GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
-    base = &made->base;
-    base->ops = &segment_ops;
-    made->stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
+    if (made != NULL) { /* also to give back what another rank did not get */
+        base = &made->base;
+        base->ops = &segment_ops;
+    }
+    status = agree_on_memory(comm, made);
+    if (status < GRADECHO_OK || made == NULL) /* which goes with it */
+        goto fail;
+    made->session = session;
+    made->ending.stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
     GE_TRY(open_segments(made, comm, config, session, stop));
     if (status == GRADECHO_END)
         goto fail;
     *source = base;
     return GRADECHO_OK;
 fail:
-    if (made != NULL)
-        ge_source_close(&base);
+    ge_source_close(&base);
     return status;
 }

@@ -19,7 +19,8 @@ static size_t padded(size_t floats)
 size_t ge_modes_floats(const struct ge_modes *modes)
 {
     return padded(modes->count * modes->rows) +
-           padded(modes->count * modes->cols) + padded(modes->count + 1);
+           padded(modes->count * modes->cols) + padded(modes->count + 1) +
+           padded(modes->count);
 }
 
 struct ge_modes ge_modes_view(const struct ge_modes *like, float *block)
@@ -30,6 +31,7 @@ struct ge_modes ge_modes_view(const struct ge_modes *like, float *block)
     view.u = block;
     view.v = view.u + padded(view.count * view.rows);
     view.s = view.v + padded(view.count * view.cols);
+    view.r = view.s + padded(view.count + 1);
     return view;
 }
 
@@ -80,6 +82,7 @@ static void take(const struct ge_modes *from, size_t i, float sign,
     memcpy(to->v + k * to->cols, from->v + i * from->cols,
            from->cols * sizeof(float));
     to->s[k] = from->s[i];
+    to->r[k] = from->r[i];
 }
 
 /* Greedy: the best pair of all is settled first, so that a strong mode never
@@ -137,11 +140,16 @@ fail:
 }
 
 void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
-                      double *z)
+                      int shift, double *z)
 {
-    for (size_t k = 0; k < a->count; k++)
-        z[k] = dot(a->u + k * a->rows, b->u + k * a->rows, a->rows) *
-               dot(a->v + k * a->cols, b->v + k * a->cols, a->cols);
+    for (size_t k = 0; k < a->count; k++) {
+        const size_t j = k + (size_t)shift; /* wraps if there is none before */
+
+        z[k] = j >= a->count
+                   ? 0.0
+                   : dot(a->u + k * a->rows, b->u + j * a->rows, a->rows) *
+                         dot(a->v + k * a->cols, b->v + j * a->cols, a->cols);
+    }
 }
 
 /* Each of the images [count x length] less its part along the mode itself:

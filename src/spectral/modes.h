@@ -19,7 +19,8 @@ struct ge_modes {
     float *u; /* [count x rows], each mode contiguous, unit norm */
     float *v; /* [count x cols] */
     float *s; /* [count + 1]; the last: the first value left out, 0 if none */
-    float *block; /* the one allocation behind u, v and s */
+    float *r; /* [count] relative residuals ||A' u - s v|| / s */
+    float *block; /* the one allocation behind u, v, s and r */
 };
 
 /* Room for `count` modes. \return GRADECHO_E_NOMEM */
@@ -47,9 +48,10 @@ GRADECHO_MUST_CHECK gradecho_status
 ge_modes_match(const struct ge_modes *reference, const struct ge_modes *found,
                struct ge_modes *matched);
 
-/* z[k] = <u_k, u'_k><v_k, v'_k> of two lists in the same order. z [count]. */
+/* z[k] = <u_k, u'_j><v_k, v'_j>, j = k + shift, of two lists in the same order;
+ * 0 where there is no j. z [count]. */
 void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
-                      double *z);
+                      int shift, double *z);
 
 /* p[k] = u_k' A v_k, in [A]. p [count], a [rows x cols].
  * \return GRADECHO_E_NOMEM */

@@ -3,47 +3,33 @@
 #include <cblas.h>
 #include <lapacke.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "memory.h"
+#include "lanczos.h"
+#include "room.h"
 #include "try.h"
 
-/* A growing array that is never copied: its content is workspace. */
-struct room {
-    void *at;
-    size_t bytes;
-};
-
 struct ge_svd {
-    struct room matrix, left, right, values, work, iwork;
+    double tolerance;
+    ge_lanczos *lanczos;
+    struct ge_room matrix, left, right, values, work, iwork;
 };
 
-static bool grow(struct room *room, uint64_t count, size_t size)
-{
-    uint64_t bytes = 0;
-
-    if (!ge_mul_u64(count, size, &bytes) || bytes > SIZE_MAX)
-        return false;
-    if (bytes <= room->bytes)
-        return true;
-    free(room->at);
-    room->at = ge_alloc_aligned((size_t)bytes, 1);
-    room->bytes = room->at != NULL ? (size_t)bytes : 0;
-    return room->at != NULL;
-}
-
-gradecho_status ge_svd_create(int threads, ge_svd **svd)
+gradecho_status ge_svd_create(int threads, double tolerance, ge_svd **svd)
 {
     gradecho_status status = GRADECHO_OK;
     ge_svd *made = ge_alloc(1, sizeof *made);
 
     GE_FAIL_IF(made == NULL, GRADECHO_E_NOMEM, "no memory for the SVD");
+    made->tolerance = tolerance;
+    GE_TRY(ge_lanczos_create(&made->lanczos));
     /* A second BLAS thread spins for 0.1 s after each call: on the training's
      * cores. Only who asks for more than one gets it. */
     openblas_set_num_threads(threads);
     *svd = made;
+    made = NULL;
 fail:
+    free(made);
     return status;
 }
 
@@ -51,12 +37,13 @@ void ge_svd_destroy(ge_svd **svd)
 {
     if (*svd == NULL)
         return;
-    free((*svd)->matrix.at);
-    free((*svd)->left.at);
-    free((*svd)->right.at);
-    free((*svd)->values.at);
-    free((*svd)->work.at);
-    free((*svd)->iwork.at);
+    ge_lanczos_destroy(&(*svd)->lanczos);
+    ge_room_free(&(*svd)->matrix);
+    ge_room_free(&(*svd)->left);
+    ge_room_free(&(*svd)->right);
+    ge_room_free(&(*svd)->values);
+    ge_room_free(&(*svd)->work);
+    ge_room_free(&(*svd)->iwork);
     free(*svd);
     *svd = NULL;
 }
@@ -72,14 +59,15 @@ static void collect(const ge_svd *svd, size_t least, struct ge_modes *modes)
 
     memcpy(modes->s, values, modes->count * sizeof(float));
     modes->s[modes->count] = modes->count < least ? values[modes->count] : 0.0F;
+    memset(modes->r, 0, modes->count * sizeof(float));
     memcpy(modes->v, left, modes->count * modes->cols * sizeof(float));
     for (size_t k = 0; k < modes->count; k++)
         for (size_t i = 0; i < modes->rows; i++)
             modes->u[k * modes->rows + i] = right[i * least + k];
 }
 
-gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
-                               struct ge_modes *modes)
+static gradecho_status exact(ge_svd *svd, const float *a,
+                             struct ge_modes *modes)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t m = modes->rows, n = modes->cols;
@@ -93,11 +81,11 @@ gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
                "a %zu x %zu layer is too large for LAPACK; exclude it from "
                "the echo by layers.exclude",
                m, n);
-    GE_FAIL_IF(!grow(&svd->matrix, m * n, sizeof(float)) ||
-                   !grow(&svd->left, n * least, sizeof(float)) ||
-                   !grow(&svd->right, m * least, sizeof(float)) ||
-                   !grow(&svd->values, least, sizeof(float)) ||
-                   !grow(&svd->iwork, 8 * least, sizeof(lapack_int)),
+    GE_FAIL_IF(!ge_room_grow(&svd->matrix, m * n, sizeof(float)) ||
+                   !ge_room_grow(&svd->left, n * least, sizeof(float)) ||
+                   !ge_room_grow(&svd->right, m * least, sizeof(float)) ||
+                   !ge_room_grow(&svd->values, least, sizeof(float)) ||
+                   !ge_room_grow(&svd->iwork, 8 * least, sizeof(lapack_int)),
                GRADECHO_E_NOMEM, "no memory for the SVD of a %zu x %zu layer",
                m, n);
     memcpy(svd->matrix.at, a, m * n * sizeof(float));
@@ -110,7 +98,7 @@ gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
                "LAPACK refuses a %zu x %zu layer", m, n);
     /* `best` is a rounded float: one ulp more covers the true size. */
     const size_t size = (size_t)best + (size_t)best / 1000000 + 1;
-    GE_FAIL_IF(!grow(&svd->work, size, sizeof(float)), GRADECHO_E_NOMEM,
+    GE_FAIL_IF(!ge_room_grow(&svd->work, size, sizeof(float)), GRADECHO_E_NOMEM,
                "no memory for the SVD of a %zu x %zu layer", m, n);
     info = LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'S', (int)n, (int)m,
                                svd->matrix.at, (int)n, svd->values.at,
@@ -122,4 +110,16 @@ gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
     collect(svd, least, modes);
 fail:
     return status;
+}
+
+gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
+                               const struct ge_modes *start,
+                               struct ge_modes *modes)
+{
+    const size_t least = ge_min_size(modes->rows, modes->cols);
+
+    if (svd->tolerance <= 0.0 || least < ge_lanczos_most_steps(modes->count))
+        return exact(svd, a, modes);
+    return ge_lanczos_leading(svd->lanczos, a, start, svd->tolerance, modes,
+                              NULL);
 }

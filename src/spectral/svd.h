@@ -2,8 +2,9 @@
  * svd.h - the leading singular modes of one layer's gradient.
  *
  * The one door to singular values: whoever asks names the matrix and how many
- * modes it wants, and does not know by which method they are found. Now it is
- * LAPACK's divide and conquer on the whole matrix (sgesdd), exact and slow.
+ * modes it wants. A few modes of a large matrix are found by Lanczos
+ * bidiagonalisation (lanczos.h), all others by LAPACK's divide and conquer on
+ * the whole matrix (sgesdd).
  *
  * Single precision: a singular value is accurate to about 1e-6 of the largest,
  * a vector to that over its relative gap. An object serves one thread.
@@ -16,19 +17,27 @@
 typedef struct ge_svd ge_svd;
 
 /* A solver; its workspace grows to the largest matrix it has seen. BLAS keeps
- * to `threads` threads in the whole process. \return GRADECHO_E_NOMEM */
-GRADECHO_MUST_CHECK gradecho_status ge_svd_create(int threads, ge_svd **svd);
+ * to `threads` threads in the whole process.
+ *
+ * \param tolerance  relative residual at which a mode counts as found (see
+ *                   lanczos.h); 0: LAPACK for every matrix
+ * \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status ge_svd_create(int threads, double tolerance,
+                                                  ge_svd **svd);
 void ge_svd_destroy(ge_svd **svd);
 
 /* The first modes->count modes of a [rows x cols, row-major].
  *
  * \param a      finite entries (the caller checks), rows and cols of `modes`;
  *               left as it is
+ * \param start  modes of a similar matrix of the same shape, which save steps;
+ *               may be NULL
  * \param modes  modes->count <= min(rows, cols); filled on success
  * \return GRADECHO_E_NUMERIC  LAPACK did not converge
  *         GRADECHO_E_INPUT    too large for LAPACK's int
  *         GRADECHO_E_NOMEM */
 GRADECHO_MUST_CHECK gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
+                                                   const struct ge_modes *start,
                                                    struct ge_modes *modes);
 
 #endif

@@ -3,7 +3,7 @@
  *
  *     known_trainer session=NAME rank=R world=W steps=N [seed=S] [dtype=f32]
  *                   [replicas=P] [scale=X] [skip=FIRST,LAST] [layers=other]
- *                   [paced=1]
+ *                   [paced=1 | step_ms=T] [drop=1]
  *
  * Every entry is n/128, n a whole number in [-255, 255], so that it is exact
  * in every dtype; n comes from a hash of (seed, rank, replica, step, layer,
@@ -11,10 +11,17 @@
  * same in NumPy: entries(). No MPI: the test starts one process per rank.
  *
  * It hands over every step that is wanted, unlike a real trainer, which never
- * waits: all samples of the test are measured. With paced=1 it does one step
- * for each byte on standard input, and closes at the end of that.
+ * waits: all samples of the test are measured. With drop=1 it loses a sample
+ * that finds no slot, as a real one does. With paced=1 it does one step
+ * for each byte on standard input, and closes at the end of that. With
+ * step_ms=T it is a real trainer: a step takes T ms, a sample that finds no
+ * slot is lost, and it trains until the end of standard input; it then also
+ * prints how many steps it did, and the longest time in ms that one was held up
+ * by the handover.
  */
 #include <inttypes.h>
+#include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -34,7 +41,8 @@ struct arguments {
     uint32_t rank, world, replicas, seed;
     int64_t steps, skip_first, skip_last;
     double scale;
-    bool paced;
+    int step_ms; /* 0: as fast as it goes */
+    bool paced, drop;
 };
 
 static const struct gradecho_layer table[LAYERS] = {
@@ -201,7 +209,7 @@ static void write_sample(const struct arguments *a, gradecho *watch,
     }
 }
 
-/* True if the sample went out; false if nobody wants it. */
+/* True if the sample went out; false if nobody wants it, or it is dropped. */
 static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
 {
     const struct gradecho_meta meta = {.loss = 0.5 + 0.25 * (double)step +
@@ -211,11 +219,11 @@ static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
     const double deadline = now() + patience_seconds;
     gradecho_status status = gradecho_begin(watch, step);
 
-    while (status == GRADECHO_DROPPED) {
+    while (status == GRADECHO_DROPPED && !a->drop && a->step_ms == 0) {
         rest(deadline, "begin");
         status = gradecho_begin(watch, step);
     }
-    if (status == GRADECHO_NOT_WANTED)
+    if (status == GRADECHO_NOT_WANTED || status == GRADECHO_DROPPED)
         return false;
     if (status != GRADECHO_OK)
         die("gradecho_begin", gradecho_message());
@@ -223,6 +231,17 @@ static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
     if (gradecho_publish(watch, &meta) != GRADECHO_OK)
         die("gradecho_publish", gradecho_message());
     return true;
+}
+
+/* Wait for the next step; false if the training is over. */
+static bool next_step(const struct arguments *a)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char byte = 0;
+
+    if (a->step_ms > 0 && poll(&input, 1, a->step_ms) == 0)
+        return true;
+    return (a->step_ms == 0 && !a->paced) || read(STDIN_FILENO, &byte, 1) == 1;
 }
 
 /* ---- the command line ---- */
@@ -254,8 +273,12 @@ static void parse_one(struct arguments *a, const char *text)
         a->steps = strtoll(value, NULL, 10);
     else if (IS("scale"))
         a->scale = strtod(value, NULL);
+    else if (IS("step_ms"))
+        a->step_ms = (int)strtol(value, NULL, 10);
     else if (IS("paced"))
         a->paced = strcmp(value, "0") != 0;
+    else if (IS("drop"))
+        a->drop = strcmp(value, "0") != 0;
     else if (!IS("skip"))
         die("unknown argument", text);
     else if (sscanf(value, "%" SCNd64 ",%" SCNd64, &a->skip_first,
@@ -274,8 +297,8 @@ int main(int argc, char **argv)
                           .skip_last = -1,
                           .scale = 1.0};
     const double deadline = now() + patience_seconds;
-    int64_t handed = 0;
-    char byte = 0;
+    double longest = 0.0;
+    int64_t handed = 0, step = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a dead test leaves no trainers */
     for (int i = 1; i < argc; i++)
@@ -284,13 +307,17 @@ int main(int argc, char **argv)
 
     while (!gradecho_attached(watch))
         rest(deadline, "no monitor");
-    for (int64_t step = 0; step < a.steps; step++) {
-        if (a.paced && read(STDIN_FILENO, &byte, 1) != 1)
-            break;
+    for (; step < a.steps && next_step(&a); step++) {
+        const double start = now();
+
         if (step < a.skip_first || step > a.skip_last)
             handed += hand_over(&a, watch, step) ? 1 : 0;
+        longest = fmax(longest, now() - start);
     }
     gradecho_close(&watch);
-    printf("%" PRId64 "\n", handed);
+    printf("%" PRId64, handed);
+    if (a.step_ms > 0)
+        printf(" %" PRId64 " %.3f", step, 1e3 * longest);
+    printf("\n");
     return 0;
 }

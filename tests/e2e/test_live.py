@@ -7,6 +7,7 @@ order. Trainers are paced (one step for each byte), so nothing hangs on time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from conftest import (
     entries,
     errors,
     known_sample,
+    program,
     read_log,
     same_echo,
     same_health,
@@ -311,6 +313,101 @@ def test_a_trainer_that_closes_ends_the_training(
     assert not any("died" in x for x in told(monitor.stderr))
 
 
+DROPPED, TAKEN = 136, 192  # in the header of a segment: src/handoff/abi.h
+
+
+def counted(training: Training, rank: int, offset: int) -> int:
+    with open(f"/dev/shm/gradecho.{training.session}.{rank}", "rb") as segment:
+        segment.seek(offset)
+        return int.from_bytes(segment.read(8), "little")
+
+
+@pytest.mark.parametrize(
+    ("end", "on_loss"),
+    [("killed", "continue"), ("killed", "stop"), ("closed", "stop")],
+)
+@pytest.mark.parametrize("monitors", [1, 3])
+def test_a_rank_that_is_late_one_that_drops_one_that_ends(
+    training: Training, monitors: int, on_loss: str, end: str
+) -> None:
+    """Three trainers that never wait: one starts late, one gets ahead of its
+    slots, one is killed or closes before the others."""
+    common: dict[str, Any] = {"steps": 9, "paced": 1, "drop": 1}
+    training.train(3, ranks=[0, 1], **common)
+    monitor = training.monitor(
+        monitors, *EVERY, "--set", f"on_rank_loss={on_loss}"
+    )
+    until(lambda: "waiting for trainers" in monitor.stderr, "the monitor waits")
+    training.train(3, ranks=[2], **common)
+    training.step()
+    with training.follow() as file:
+        wait_rows(file, 1)
+        # The others do nothing: of its steps 1 to 4 it has slots for two.
+        training.step(4, ranks=[1])
+        until(lambda: counted(training, 1, DROPPED) == 2, "two samples dropped")
+        for rows in (2, 3):
+            training.step(1, ranks=[0, 2])
+            wait_rows(file, rows)
+        # Rank 1 does not have their next two any more, and its next one sets
+        # their slots free.
+        training.step(2, ranks=[0, 2])
+        training.step(1, ranks=[1])
+        until(
+            lambda: [counted(training, r, TAKEN) for r in (0, 2)] == [5, 5],
+            "two discarded",
+        )
+        training.step(1, ranks=[0, 2])
+        assert wait_rows(file, 4)["dropped"][3] == 2
+        if end == "killed":
+            kill(training, 2)
+        else:
+            assert training.trainers[2].finish() == 0
+        for rows in (5, 6) if (end, on_loss) == ("killed", "continue") else ():
+            training.step()
+            wait_rows(file, rows)
+    if (end, on_loss) != ("killed", "stop"):
+        training.step(4)
+        training.finish_trainers()
+    assert monitor.finish() == 0, monitor.stderr
+    assert errors(monitor.stderr) == []
+    log = read_log(training.log)
+    assert log.attributes["clean_close"] == 1
+    same_rows(log, [0, 1, 2, 5], ranks=(0, 1, 2))
+    if (end, on_loss) == ("killed", "continue"):
+        same_rows(log, [6, 7], ranks=(0, 1), first=4)
+    else:
+        assert len(log["step"]) == 4
+    assert ("trainer 2 died" in monitor.stderr) == (end == "killed")
+
+
+def test_a_trainer_that_comes_back_is_heard_by_the_next_monitors(
+    training: Training,
+) -> None:
+    """Not by those that lost it; and the others' steps are waited for."""
+    training.train(3, steps=6, paced=1)
+    first = training.monitor(2, *EVERY)
+    training.step(2)
+    with training.follow() as file:
+        wait_rows(file, 2)
+        kill(training, 2)
+        lost = training.trainers.pop()
+        assert lost.process.returncode == -signal.SIGKILL
+        training.train(3, ranks=[2], steps=6, paced=1)
+        training.step(1, ranks=[0, 1])
+        assert wait_rows(file, 3)["replicas"].tolist() == [3, 3, 2]
+    first.signal(signal.SIGUSR1)
+    assert first.finish() == 0, first.stderr
+    training.log = training.log.with_suffix(".second.h5")
+    second = training.monitor(3, *EVERY)
+    with training.follow() as file:
+        training.step(3, ranks=[2])  # its steps 0 to 2: nobody else has them
+        training.step(2)
+        wait_rows(file, 2)
+    training.step(1)
+    assert training.finish_trainers() == [6, 6, 6]
+    same_rows(ends_well(training, second), [3, 4, 5], ranks=(0, 1, 2))
+
+
 @pytest.mark.parametrize("monitors", [1, 4])
 def test_sigusr1_ends_the_monitors_in_order(
     training: Training, monitors: int
@@ -362,6 +459,48 @@ def test_sigusr1_ends_the_wait_for_trainers(training: Training, ranks: int) -> N
     assert monitor.finish() == 0, monitor.stderr
     assert errors(monitor.stderr) == []
     assert not training.log.exists()
+
+
+def rank_process(training: Training, rank: int) -> int:
+    """Process id of a rank of this session's monitors."""
+
+    def find() -> int | None:
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+                environment = (folder / "environ").read_bytes().split(b"\0")
+                if (
+                    words[0] == program("GRADECHO_BIN")
+                    and training.session in words
+                    and f"OMPI_COMM_WORLD_RANK={rank}".encode() in environment
+                ):
+                    return int(folder.name)
+        return None
+
+    found: int = until(find, f"monitor {rank} runs")
+    return found
+
+
+def test_a_killed_monitor_leaves_a_closed_log(training: Training) -> None:
+    """mpirun ends the others by SIGTERM, a second before it kills: rank 0 is
+    in a collective that the dead one will never join, and must get out."""
+    training.train(4, steps=1_000_000, step_ms=20)
+    monitor = training.monitor(4, *EVERY)
+    with training.follow() as file:
+        rows = len(wait_rows(file, 5)["step"])
+    os.kill(rank_process(training, 2), signal.SIGKILL)
+    assert monitor.finish() != 0
+    lines = errors(monitor.stderr)
+    assert len(lines) == 1, monitor.stderr
+    assert "no answer from monitor 2 on" in lines[0]
+    assert "SIGTERM" in lines[0]
+    log = read_log(training.log)
+    assert log.attributes["clean_close"] == 1
+    assert len(log["step"]) >= rows
+    assert (log["replicas"] == 4).all()
+    for job in training.trainers:
+        assert job.finish() == 0, job.stderr
+    assert training.segments() == []
 
 
 # ---- trainers that do not fit together ----

@@ -218,12 +218,12 @@ static const struct {
     {"sample: {every: [1]}\n", "run.yaml:1: sample.every must be a whole "
                                "number from 1 to 1000000000, not a list or "
                                "mapping"},
-    {"svd:\n  tolerance: 0\n", "run.yaml:2: svd.tolerance must be a number "
-                               "from 1e-12 to 0.1, not 0"},
+    {"svd:\n  tolerance: -1\n", "run.yaml:2: svd.tolerance must be a number "
+                                "from 0 to 0.1, not -1"},
     {"svd:\n  tolerance: inf\n", "run.yaml:2: svd.tolerance must be a number "
-                                 "from 1e-12 to 0.1, not inf"},
+                                 "from 0 to 0.1, not inf"},
     {"svd: {tolerance: {a: 1}}\n",
-     "run.yaml:1: svd.tolerance must be a number from 1e-12 to 0.1, not a list "
+     "run.yaml:1: svd.tolerance must be a number from 0 to 0.1, not a list "
      "or mapping"},
     {"layers: {max_modes: 513}\n", "run.yaml:1: layers.max_modes must be a "
                                    "whole number from 1 to 512, not 513"},

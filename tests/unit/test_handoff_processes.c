@@ -257,6 +257,32 @@ static void a_full_shm_is_an_error_that_says_what_to_do(void **state)
     assert_int_equal(code, 0);
 }
 
+static int trainer_larger_than_memory(int in, int out)
+{
+    struct gradecho_options options = megabytes(8u << 20); /* 8 TB */
+    gradecho *trainer = NULL;
+
+    (void)in, (void)out;
+    if (!enter_small_shm("1024t"))
+        return SKIPPED;
+    /* Were it tried, this process would not live to tell. */
+    if (gradecho_open(&options, &trainer) != GRADECHO_E_NOMEM)
+        return 1;
+    if (strstr(gradecho_message(), "MB of memory") == NULL)
+        return 2;
+    return trainer == NULL && !name_exists(0) ? 0 : 3;
+}
+
+static void memory_that_is_not_there_is_not_tried(void **state)
+{
+    const int code = finish(start(trainer_larger_than_memory));
+
+    (void)state;
+    if (code == SKIPPED)
+        skip();
+    assert_int_equal(code, 0);
+}
+
 static int successor_in_a_small_shm(int in, int out)
 {
     const struct gradecho_options options = megabytes(6);
@@ -302,6 +328,7 @@ int main(void)
         cmocka_unit_test(a_forked_child_cannot_close_the_parents_segment),
         cmocka_unit_test(a_closed_segment_is_not_kept_alive_by_children),
         cmocka_unit_test(a_full_shm_is_an_error_that_says_what_to_do),
+        cmocka_unit_test(memory_that_is_not_there_is_not_tried),
         cmocka_unit_test(a_leftover_makes_room_for_its_successor),
     };
 

@@ -25,7 +25,7 @@ static ge_svd *solver(void)
 {
     ge_svd *svd = NULL;
 
-    assert_ok(ge_svd_create(1, &svd));
+    assert_ok(ge_svd_create(1, 1e-3, &svd));
     assert_non_null(svd);
     return svd;
 }
@@ -122,7 +122,7 @@ static void every_shape_is_rebuilt_from_its_modes(void **state)
         assert_non_null(copy);
         fill_normal(&dice, a, m * n);
         memcpy(copy, a, m * n * sizeof *a);
-        assert_ok(ge_svd_leading(svd, a, &modes));
+        assert_ok(ge_svd_leading(svd, a, NULL, &modes));
         assert_proper(&modes);
         assert_rebuilds(&modes, a);
         assert_memory_equal(a, copy, m * n * sizeof *a); /* left as it was */
@@ -157,7 +157,7 @@ static void planted_values_are_found(void **state)
             float *a = planted(&dice, m, n, scaled, rank);
             const double tolerance = rounding(&modes) * scaled[0];
 
-            assert_ok(ge_svd_leading(svd, a, &modes));
+            assert_ok(ge_svd_leading(svd, a, NULL, &modes));
             assert_proper(&modes);
             for (size_t k = 0; k <= count; k++)
                 assert_near((double)modes.s[k], k < rank ? scaled[k] : 0.0,
@@ -176,7 +176,7 @@ static void a_zero_gradient_has_zero_values_and_proper_vectors(void **state)
     float a[12 * 9] = {0};
 
     (void)state;
-    assert_ok(ge_svd_leading(svd, a, &modes));
+    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
     assert_proper(&modes);
     for (size_t k = 0; k < 9; k++)
         assert_true(modes.s[k] == 0.0F);
@@ -193,8 +193,8 @@ static void the_first_modes_do_not_depend_on_how_many_are_asked(void **state)
 
     (void)state;
     fill_normal(&dice, a, COUNT_OF(a));
-    assert_ok(ge_svd_leading(svd, a, &all));
-    assert_ok(ge_svd_leading(svd, a, &few));
+    assert_ok(ge_svd_leading(svd, a, NULL, &all));
+    assert_ok(ge_svd_leading(svd, a, NULL, &few));
     assert_memory_equal(all.s, few.s, 3 * sizeof *few.s);
     assert_memory_equal(all.u, few.u, 3 * 30 * sizeof *few.u);
     assert_memory_equal(all.v, few.v, 3 * 20 * sizeof *few.v);
@@ -218,11 +218,11 @@ static void the_first_value_left_out_is_the_next_one(void **state)
 
         assert_non_null(a);
         fill_normal(&dice, a, m * n);
-        assert_ok(ge_svd_leading(svd, a, &all));
+        assert_ok(ge_svd_leading(svd, a, NULL, &all));
         for (size_t count = 1; count <= ge_min_size(least, 20); count++) {
             struct ge_modes few = room(m, n, count);
 
-            assert_ok(ge_svd_leading(svd, a, &few));
+            assert_ok(ge_svd_leading(svd, a, NULL, &few));
             assert_memory_equal(all.s, few.s, (count + 1) * sizeof *few.s);
             ge_modes_fini(&few);
         }
@@ -248,12 +248,12 @@ static void the_same_bits_in_give_the_same_bits_out(void **state)
     assert_non_null(a);
     assert_non_null(noise);
     fill_normal(&dice, noise, (size_t)128 * 128);
-    assert_ok(ge_svd_leading(used, noise, &big));
+    assert_ok(ge_svd_leading(used, noise, NULL, &big));
     fill_normal(&dice, a, M * N);
-    assert_ok(ge_svd_leading(fresh, a, &one));
+    assert_ok(ge_svd_leading(fresh, a, NULL, &one));
     for (size_t shift = 1; shift < 4; shift++) {
         memmove(a + shift, a + shift - 1, M * N * sizeof *a);
-        assert_ok(ge_svd_leading(used, a + shift, &other));
+        assert_ok(ge_svd_leading(used, a + shift, NULL, &other));
         assert_memory_equal(one.block, other.block, bytes);
     }
     free(a);
@@ -272,14 +272,15 @@ static void what_does_not_fit_lapack_is_refused(void **state)
         {.rows = 2, .cols = (size_t)INT_MAX + 1, .count = 1},
         {.rows = 65536, .cols = 65536, .count = 1}};
     const float nothing = 0.0F;
-    ge_svd *svd = solver();
+    ge_svd *svd = NULL;
     const int before = ge_message_capture(1);
 
     (void)state;
+    assert_ok(ge_svd_create(1, 0.0, &svd));
     for (size_t i = 0; i < COUNT_OF(table); i++) {
         struct ge_modes modes = table[i];
 
-        assert_int_equal(ge_svd_leading(svd, &nothing, &modes),
+        assert_int_equal(ge_svd_leading(svd, &nothing, NULL, &modes),
                          GRADECHO_E_INPUT);
         assert_non_null(strstr(ge_message_last(), "too large for LAPACK"));
     }
@@ -357,7 +358,7 @@ static void shuffled_and_turned_modes_are_put_in_order(void **state)
             put(&all, k, dice_below(&dice, 2) ? 1.0F : -1.0F,
                 dice_below(&dice, 2) ? 1.0F : -1.0F, &found, order[k]);
         assert_ok(ge_modes_match(&reference, &found, &matched));
-        ge_modes_overlap(&reference, &matched, z);
+        ge_modes_overlap(&reference, &matched, 0, z);
         for (size_t k = 0; k < R; k++) {
             assert_true(matched.s[k] == reference.s[k]);
             assert_near(z[k], 1.0, 1e-5);
@@ -370,6 +371,31 @@ static void shuffled_and_turned_modes_are_put_in_order(void **state)
     ge_modes_fini(&reference);
     ge_modes_fini(&found);
     ge_modes_fini(&matched);
+}
+
+static void overlaps_with_neighbours_end_at_the_ends(void **state)
+{
+    enum { R = 4, M = 6, N = 5 };
+    struct dice dice = dice_start(41);
+    struct ge_modes a = room(M, N, R), b = room(M, N, R);
+
+    (void)state;
+    fill_orthonormal(&dice, &a);
+    for (size_t k = 0; k < R; k++) /* b's modes are a's, one farther on */
+        put(&a, (k + R - 1) % R, 1.0F, 1.0F, &b, k);
+    for (int shift = -R; shift <= R; shift++) {
+        double z[R];
+
+        ge_modes_overlap(&a, &b, shift, z);
+        for (int k = 0; k < R; k++)
+            assert_near(z[k],
+                        shift == 1 && k + 1 < R        ? 1.0
+                        : shift == 1 - R && k == R - 1 ? 1.0
+                                                       : 0.0,
+                        1e-5);
+    }
+    ge_modes_fini(&a);
+    ge_modes_fini(&b);
 }
 
 /* Found mode 0 is the best partner of both references; the reference that it
@@ -390,7 +416,7 @@ static void the_best_pair_is_settled_first(void **state)
     assert_ok(ge_modes_match(&reference, &found, &matched));
     assert_true(matched.s[0] == 20.0F);
     assert_true(matched.s[1] == 10.0F);
-    ge_modes_overlap(&reference, &matched, z);
+    ge_modes_overlap(&reference, &matched, 0, z);
     assert_near(z[0], 0.7, 1e-6);
     assert_near(z[1], 0.9, 1e-6);
     ge_modes_fini(&reference);
@@ -446,7 +472,7 @@ static void matching_robs_nobody(void **state)
         fill_orthonormal(&dice, &found);
         assert_ok(ge_modes_match(&reference, &found, &matched));
         assert_nobody_was_robbed(&reference, &found, &matched);
-        ge_modes_overlap(&reference, &matched, z);
+        ge_modes_overlap(&reference, &matched, 0, z);
         for (size_t k = 0; k < R; k++)
             assert_true(z[k] >= -1e-6);
     }
@@ -472,7 +498,7 @@ static void projections_equal_plain_loops(void **state)
         fill_orthonormal(&dice, &modes);
         fill_orthonormal(&dice, &other);
         assert_ok(ge_modes_project(&modes, a, p));
-        ge_modes_overlap(&modes, &other, z);
+        ge_modes_overlap(&modes, &other, 0, z);
         for (size_t k = 0; k < count; k++) {
             double sum = 0.0;
 
@@ -545,7 +571,7 @@ static void a_mode_does_not_leak_out_of_itself(void **state)
     double left = 1.0, right = 1.0;
 
     (void)state;
-    assert_ok(ge_svd_leading(svd, a, &modes));
+    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
     assert_ok(ge_modes_leak(&modes, a, &left, &right));
     /* To the rounding of single precision, of s^2. */
     assert_near(left, 0.0, 4.0 * 9.0 * (double)FLT_EPSILON);
@@ -588,7 +614,7 @@ static void a_mode_projects_its_matrix_onto_its_value(void **state)
     double p[3];
 
     (void)state;
-    assert_ok(ge_svd_leading(svd, a, &modes));
+    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
     assert_ok(ge_modes_project(&modes, a, p));
     for (size_t k = 0; k < 3; k++)
         assert_near(p[k], s[k], 2e-5);
@@ -609,6 +635,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_lapack_is_refused),
         cmocka_unit_test(modes_lie_in_one_aligned_block),
         cmocka_unit_test(shuffled_and_turned_modes_are_put_in_order),
+        cmocka_unit_test(overlaps_with_neighbours_end_at_the_ends),
         cmocka_unit_test(the_best_pair_is_settled_first),
         cmocka_unit_test(matching_robs_nobody),
         cmocka_unit_test(projections_equal_plain_loops),

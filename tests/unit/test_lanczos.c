@@ -1,0 +1,306 @@
+/* Leading modes of noisy matrices, against LAPACK's; matrices that use up a
+ * Krylov space; what a residual says. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lanczos.h"
+#include "matrices.h"
+#include "memory.h"
+#include "message.h"
+#include "numbers.h"
+#include "svd.h"
+
+#define assert_ok(call) assert_int_equal((call), GRADECHO_OK)
+
+enum { MODES = 16 };
+static const double tolerance = 1e-3;
+
+static ge_lanczos *solver(void)
+{
+    ge_lanczos *lanczos = NULL;
+
+    assert_ok(ge_lanczos_create(&lanczos));
+    return lanczos;
+}
+
+static struct ge_modes room(size_t rows, size_t cols, size_t count)
+{
+    struct ge_modes modes;
+
+    assert_ok(ge_modes_init(&modes, rows, cols, count));
+    return modes;
+}
+
+static struct ge_modes exact(const float *a, size_t rows, size_t cols,
+                             size_t count)
+{
+    struct ge_modes modes = room(rows, cols, count);
+    ge_svd *svd = NULL;
+
+    assert_ok(ge_svd_create(1, 0.0, &svd));
+    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
+    ge_svd_destroy(&svd);
+    return modes;
+}
+
+static double dot(const float *a, const float *b, size_t count)
+{
+    double sum = 0.0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+static void assert_orthonormal(const float *q, size_t count, size_t length)
+{
+    for (size_t j = 0; j < count; j++)
+        for (size_t k = 0; k <= j; k++)
+            assert_near(dot(q + j * length, q + k * length, length),
+                        j == k ? 1.0 : 0.0, 1e-5);
+}
+
+/* ||A' u - s v|| / s of mode k. */
+static double true_residual(const struct ge_modes *modes, const float *a,
+                            size_t k)
+{
+    double square = 0.0;
+
+    for (size_t j = 0; j < modes->cols; j++) {
+        double sum =
+            -(double)modes->s[k] * (double)modes->v[k * modes->cols + j];
+
+        for (size_t i = 0; i < modes->rows; i++)
+            sum += (double)a[i * modes->cols + j] *
+                   (double)modes->u[k * modes->rows + i];
+        square += sum * sum;
+    }
+    return sqrt(square) / (double)modes->s[k];
+}
+
+/* Noise, its rows and columns scaled by exp(spread x normal), and `count` modes
+ * whose values fall from 20 to 1.3 times the end of plain noise. */
+static float *noisy(struct dice *dice, size_t rows, size_t cols, size_t count,
+                    double spread)
+{
+    const double end = sqrt((double)rows) + sqrt((double)cols);
+    double s[MODES], *scale = malloc(cols * sizeof *scale);
+
+    assert_non_null(scale);
+    for (size_t k = 0; k < count; k++)
+        s[k] = end * 20.0 * pow(1.3 / 20.0, (double)k / (double)count);
+    for (size_t j = 0; j < cols; j++)
+        scale[j] = exp(spread * dice_normal(dice));
+    float *a = planted(dice, rows, cols, s, count);
+    for (size_t i = 0; i < rows; i++) {
+        const double row = exp(spread * dice_normal(dice));
+
+        for (size_t j = 0; j < cols; j++)
+            a[i * cols + j] += (float)(row * scale[j] * dice_normal(dice));
+    }
+    free(scale);
+    return a;
+}
+
+/* A direction can be asked for only where a mode is apart from its neighbours;
+ * it must be had for every mode 5 % above those that are not signal. */
+static bool stands_out(const struct ge_modes *modes, size_t k, size_t count)
+{
+    const double s = (double)modes->s[k];
+
+    return s > 1.05 * (double)modes->s[count] &&
+           s > 1.02 * (double)modes->s[k + 1] &&
+           (k == 0 || (double)modes->s[k - 1] > 1.02 * s);
+}
+
+static void modes_that_stand_out_are_those_of_lapack(void **state)
+{
+    static const struct {
+        size_t rows, cols, count;
+        double spread;
+    } cases[] = {{160, 160, 1, 0.0},  {160, 300, 6, 0.0},  {300, 160, 12, 0.0},
+                 {256, 256, 16, 0.0}, {160, 160, 3, 0.5},  {160, 300, 8, 0.5},
+                 {300, 160, 14, 0.5}, {256, 256, 16, 1.0}, {900, 140, 5, 0.0},
+                 {140, 900, 5, 0.5}};
+    struct dice dice = dice_start(71);
+    ge_lanczos *lanczos = solver();
+    size_t judged = 0;
+
+    (void)state;
+    for (size_t i = 0; i < 3 * COUNT_OF(cases); i++) {
+        const size_t m = cases[i / 3].rows, n = cases[i / 3].cols;
+        const size_t count = cases[i / 3].count;
+        float *a = noisy(&dice, m, n, count, cases[i / 3].spread);
+        struct ge_modes truth = exact(a, m, n, MODES + 1);
+        struct ge_modes found = room(m, n, MODES);
+
+        assert_ok(
+            ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, NULL));
+        assert_orthonormal(found.u, MODES, m);
+        assert_orthonormal(found.v, MODES, n);
+        for (size_t k = 0; k < MODES; k++) {
+            assert_true(found.s[k + 1] <= found.s[k]);
+            assert_true((double)found.s[k] < (double)truth.s[k] * (1 + 1e-5));
+            if (!stands_out(&truth, k, count))
+                continue;
+            judged++;
+            assert_true((double)found.r[k] < tolerance);
+            assert_close((double)found.s[k], (double)truth.s[k], 1e-5);
+            assert_true(fabs(dot(found.u + k * m, truth.u + k * m, m)) > 0.999);
+            assert_true(fabs(dot(found.v + k * n, truth.v + k * n, n)) > 0.999);
+        }
+        free(a);
+        ge_modes_fini(&truth);
+        ge_modes_fini(&found);
+    }
+    assert_true(judged > 100);
+    ge_lanczos_destroy(&lanczos);
+    assert_null(lanczos);
+    ge_lanczos_destroy(&lanczos);
+}
+
+static void residuals_are_what_they_say(void **state)
+{
+    struct dice dice = dice_start(72);
+    ge_lanczos *lanczos = solver();
+    float *a = noisy(&dice, 200, 320, 4, 0.0);
+    struct ge_modes found = room(200, 320, MODES);
+
+    (void)state;
+    assert_ok(ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, NULL));
+    assert_true((double)found.r[MODES - 1] > tolerance); /* in the bulk */
+    for (size_t k = 0; k < MODES; k++)
+        assert_near((double)found.r[k], true_residual(&found, a, k), 1e-5);
+    free(a);
+    ge_modes_fini(&found);
+    ge_lanczos_destroy(&lanczos);
+}
+
+/* Few steps when nothing stands out, and fewer with a start close by. */
+static void nothing_is_spent_on_the_bulk(void **state)
+{
+    struct dice dice = dice_start(73);
+    ge_lanczos *lanczos = solver();
+    const size_t m = 300, n = 300;
+    float *a = noisy(&dice, m, n, 0, 0.0), *b = noisy(&dice, m, n, 8, 0.0);
+    struct ge_modes found = room(m, n, MODES), near = exact(b, m, n, 8);
+    size_t noise = 0, cold = 0, warm = 0;
+
+    (void)state;
+    assert_ok(ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, &noise));
+    assert_true(noise <= MODES + 16);
+    assert_ok(ge_lanczos_leading(lanczos, b, NULL, tolerance, &found, &cold));
+    assert_ok(ge_lanczos_leading(lanczos, b, &near, tolerance, &found, &warm));
+    assert_true(cold < ge_lanczos_most_steps(MODES));
+    assert_true(warm <= cold);
+    free(a);
+    free(b);
+    ge_modes_fini(&found);
+    ge_modes_fini(&near);
+    ge_lanczos_destroy(&lanczos);
+}
+
+static void repeated_and_missing_values_are_found(void **state)
+{
+    static const double ones[] = {3, 3, 3, 1, 1, 1, 1, 1, 1, 1,
+                                  1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const double one[] = {5};
+    static const struct {
+        const double *s;
+        size_t rank;
+    } cases[] = {{ones, COUNT_OF(ones)}, {one, 1}, {NULL, 0}};
+    struct dice dice = dice_start(74);
+    ge_lanczos *lanczos = solver();
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        float *a = planted(&dice, 150, 170, cases[i].s, cases[i].rank);
+        struct ge_modes found = room(150, 170, MODES);
+
+        assert_ok(
+            ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, NULL));
+        assert_orthonormal(found.u, MODES, 150);
+        assert_orthonormal(found.v, MODES, 170);
+        for (size_t k = 0; k < MODES; k++)
+            assert_near((double)found.s[k],
+                        k < cases[i].rank ? cases[i].s[k] : 0.0, 2e-5);
+        free(a);
+        ge_modes_fini(&found);
+    }
+    ge_lanczos_destroy(&lanczos);
+}
+
+static void the_same_bits_at_every_scale_and_every_time(void **state)
+{
+    static const float scales[] = {1.0F, 0x1p-90F, 0x1p90F, 1.0F};
+    struct dice dice = dice_start(75);
+    ge_lanczos *lanczos = solver();
+    const size_t m = 180, n = 150;
+    float *a = noisy(&dice, m, n, 5, 0.3);
+    float *b = malloc(m * n * sizeof *b), *wide = malloc(400 * 400 * sizeof *b);
+    struct ge_modes first = room(m, n, MODES), other = room(m, n, MODES);
+    struct ge_modes big = room(400, 400, MODES);
+
+    (void)state;
+    assert_non_null(b);
+    assert_non_null(wide);
+    fill_normal(&dice, wide, 400 * (size_t)400);
+    assert_ok(ge_lanczos_leading(lanczos, a, NULL, tolerance, &first, NULL));
+    for (size_t i = 0; i < COUNT_OF(scales); i++) {
+        for (size_t j = 0; j < m * n; j++)
+            b[j] = a[j] * scales[i];
+        assert_ok(
+            ge_lanczos_leading(lanczos, b, NULL, tolerance, &other, NULL));
+        for (size_t k = 0; k < MODES; k++)
+            assert_true(other.s[k] == first.s[k] * scales[i]);
+        assert_memory_equal(other.u, first.u, MODES * m * sizeof *b);
+        assert_memory_equal(other.v, first.v, MODES * n * sizeof *b);
+        /* workspace that something larger has used */
+        assert_ok(
+            ge_lanczos_leading(lanczos, wide, NULL, tolerance, &big, NULL));
+    }
+    free(a);
+    free(b);
+    free(wide);
+    ge_modes_fini(&first);
+    ge_modes_fini(&other);
+    ge_modes_fini(&big);
+    ge_lanczos_destroy(&lanczos);
+}
+
+static void what_is_too_small_is_refused(void **state)
+{
+    const float nothing = 0.0F;
+    ge_lanczos *lanczos = solver();
+    struct ge_modes modes = {
+        .rows = 1000, .cols = ge_lanczos_most_steps(3) - 1, .count = 3};
+    const int before = ge_message_capture(1);
+
+    (void)state;
+    assert_int_equal(
+        ge_lanczos_leading(lanczos, &nothing, NULL, tolerance, &modes, NULL),
+        GRADECHO_E_ARG);
+    ge_message_capture(before);
+    ge_lanczos_destroy(&lanczos);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(modes_that_stand_out_are_those_of_lapack),
+        cmocka_unit_test(residuals_are_what_they_say),
+        cmocka_unit_test(nothing_is_spent_on_the_bulk),
+        cmocka_unit_test(repeated_and_missing_values_are_found),
+        cmocka_unit_test(the_same_bits_at_every_scale_and_every_time),
+        cmocka_unit_test(what_is_too_small_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
