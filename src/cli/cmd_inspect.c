@@ -100,13 +100,14 @@ static gradecho_status show(const struct arguments *a, bool unicode)
     gradecho_status status = GRADECHO_OK;
     struct ge_digest digest = {0};
     ge_log_reader *reader = NULL;
-    bool printed = false;
 
     GE_TRY(ge_log_open(a->question.path, &reader));
     GE_TRY(ge_digest_load(reader, &a->question, &digest));
-    printed = a->json ? ge_inspect_json(&digest, stdout)
-                      : ge_inspect_table(&digest, unicode, stdout);
-    GE_FAIL_IF(!printed || fflush(stdout) != 0, GRADECHO_E_SYS,
+    if (a->json)
+        GE_TRY(ge_inspect_json(&digest, stdout));
+    else
+        ge_inspect_table(&digest, unicode, stdout);
+    GE_FAIL_IF(fflush(stdout) != 0 || ferror(stdout), GRADECHO_E_SYS,
                "cannot write to standard output");
 fail:
     ge_digest_fini(&digest);

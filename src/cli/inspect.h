@@ -57,11 +57,12 @@ const char *ge_show_number(double value, char *text, size_t size);
  * has no upper bound, and its sign says no more than that. Returns `text`. */
 const char *ge_show_scale(double value, char *text, size_t size);
 
-/* A table for people. `unicode`: the terminal shows block characters. False
- * if `out` fails. */
-bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out);
+/* A table for people. `unicode`: the terminal shows block characters. */
+void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out);
 
-/* One JSON object; missing numbers are null. False if `out` fails. */
-bool ge_inspect_json(const struct ge_digest *digest, FILE *out);
+/* One JSON object; missing numbers are null. The caller looks whether `out`
+ * failed. \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status
+ge_inspect_json(const struct ge_digest *digest, FILE *out);
 
 #endif

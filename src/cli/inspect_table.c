@@ -183,7 +183,7 @@ static void print_verdicts(const struct ge_digest *d, FILE *out)
         fputs("  nothing\n", out);
 }
 
-bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
+void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
 {
     print_head(digest, out);
     print_layers(digest, unicode, out);
@@ -194,5 +194,4 @@ bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
                 !isnan(
                     digest->echo.values[GE_S_MEAN][l * digest->row.dims.modes]))
                 print_modes(digest, l, unicode, out);
-    return ferror(out) == 0;
 }

@@ -26,7 +26,10 @@ gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
     int provided = 0;
 
     GE_FAIL_IF(made == NULL, GRADECHO_E_NOMEM, "no memory for MPI's handle");
-    GE_TRY_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided));
+    /* MPI, which has not started, may not be asked why. */
+    GE_FAIL_IF(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) !=
+                   MPI_SUCCESS,
+               GRADECHO_E_MPI, "MPI_Init_thread failed");
     GE_TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &made->world));
     GE_TRY_MPI(MPI_Comm_set_errhandler(made->world, MPI_ERRORS_RETURN));
     GE_TRY_MPI(MPI_Comm_rank(made->world, &made->rank));

@@ -247,13 +247,14 @@ static gradecho_status create_growing(const struct layout *layout,
 {
     gradecho_status status = GRADECHO_OK;
     const char *path = layout->spec->path;
-    const size_t size = H5Tget_size(stored);
     const hsize_t dims[GE_RANK_MAX] = {0, row[1], row[2]};
     const hsize_t limit[GE_RANK_MAX] = {H5S_UNLIMITED, row[1], row[2]};
     hsize_t chunk[GE_RANK_MAX];
     hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID;
     hid_t access = H5I_INVALID_HID;
+    size_t size = 0;
 
+    GE_TRY(ge_h5_type_size(path, stored, &size));
     choose_chunk(row, size, chunk);
     OPEN_H5(path, space, H5Screate_simple(rank, dims, limit));
     OPEN_H5(path, create, H5Pcreate(H5P_DATASET_CREATE));

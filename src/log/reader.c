@@ -11,7 +11,12 @@
 /* A damaged file may claim any size; ours stay far below. */
 #define NAME_BYTES_MAX 4096U
 #define NAMES_BYTES_MAX ((uint64_t)1 << 30)
-#define ROW_VALUES_MAX ((uint64_t)1 << 31)
+#define ROW_VALUES_MAX ((uint64_t)1 << 26)
+
+/* Rows that a byte of /step's storage may stand for: 8 bytes are one, and
+ * deflate, should somebody have repacked the log, makes of 1032 bytes no less
+ * than one. */
+#define ROWS_PER_BYTE 1032U
 
 struct ge_log_reader {
     char *path;
@@ -30,14 +35,8 @@ struct ge_log_reader {
 static gradecho_status open_dataset(const ge_log_reader *log, const char *name,
                                     hid_t *dataset)
 {
-    gradecho_status status = GRADECHO_OK;
-    htri_t exists = 0;
-
-    TRY_H5(log->path, exists = H5Lexists(log->file, name, H5P_DEFAULT));
-    if (exists > 0)
-        OPEN_H5(log->path, *dataset, H5Dopen2(log->file, name, H5P_DEFAULT));
-fail:
-    return status;
+    return ge_h5_open_dataset(log->path, log->file, "dataset ", name,
+                              H5P_DEFAULT, dataset);
 }
 
 static gradecho_status open_required(const ge_log_reader *log, const char *name,
@@ -218,6 +217,21 @@ fail:
     return status;
 }
 
+/* Rows that were never written cost nothing to claim, and a reader that goes
+ * through them would not come to an end. */
+static gradecho_status check_rows(const ge_log_reader *log)
+{
+    gradecho_status status = GRADECHO_OK;
+    const uint64_t stored = H5Dget_storage_size(log->step);
+
+    GE_FAIL_IF(log->rows / ROWS_PER_BYTE > stored, GRADECHO_E_INPUT,
+               "log %s: it claims %llu rows, but holds %llu bytes of steps",
+               log->path, (unsigned long long)log->rows,
+               (unsigned long long)stored);
+fail:
+    return status;
+}
+
 static gradecho_status read_file(ge_log_reader *log)
 {
     gradecho_status status = GRADECHO_OK;
@@ -235,6 +249,7 @@ static gradecho_status read_file(ge_log_reader *log)
     for (int i = 0; i < GE_FIELDS; i++)
         GE_TRY(open_field(log, (enum ge_field)i));
     GE_TRY(ge_log_refresh(log, &rows));
+    GE_TRY(check_rows(log));
 fail:
     return status;
 }

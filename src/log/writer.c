@@ -248,10 +248,19 @@ fail:
     return status;
 }
 
+/* A commit failed half-way: no row in /step that has no step yet. */
+static void retract(const ge_log_writer *log)
+{
+    const hsize_t extent[GE_RANK_MAX] = {log->committed, 1, 1};
+
+    if (H5Dset_extent(log->step, extent) < 0)
+        (void)H5Eclear2(H5E_DEFAULT); /* told already that the log is ill */
+}
+
 /* Show the waiting rows to readers and hand them to the system. */
 static gradecho_status commit(ge_log_writer *log)
 {
-    gradecho_status status = GRADECHO_OK;
+    gradecho_status status = GRADECHO_OK, closed = GRADECHO_OK;
     const uint64_t count = log->written - log->committed;
     const hsize_t length = count;
     hid_t memory = H5I_INVALID_HID;
@@ -268,7 +277,11 @@ static gradecho_status commit(ge_log_writer *log)
     TRY_H5(log->path, H5Fflush(log->file, H5F_SCOPE_LOCAL));
     log->committed = log->written;
 fail:
-    ge_h5_close(log->path, &memory, H5Sclose, &status);
+    /* Told if it fails, but what is committed is: the caller takes the rows
+     * back if this function fails. */
+    ge_h5_close(log->path, &memory, H5Sclose, &closed);
+    if (status < GRADECHO_OK && log->committed < log->written)
+        retract(log);
     return status;
 }
 

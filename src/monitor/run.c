@@ -29,6 +29,7 @@ struct session {
     uint64_t unwritten;      /* root: rows that the log did not take */
     bool writes_again;       /* root: told after the first of them */
     uint64_t repeated;       /* samples of steps that the log has */
+    uint64_t spoiled;        /* root: samples that changed while being read */
     uint64_t dropped;
     uint64_t dropped_before; /* by the trainers' count, when this run began */
     gradecho_status trouble; /* of this rank, for its next ballot */
@@ -255,8 +256,8 @@ static void append(struct session *s)
                     s->run->log_path, (long long)s->row.step);
         s->unwritten++;
     } else if (told && !s->writes_again) {
-        ge_info("log %s: writing again from step %lld on, %llu samples could "
-                "not be written",
+        ge_info("log %s: writing again from step %lld on; %llu samples are "
+                "missing",
                 s->run->log_path, (long long)s->row.step,
                 (unsigned long long)s->unwritten);
         s->writes_again = true;
@@ -285,8 +286,10 @@ static gradecho_status measure(struct session *s,
     s->samples++;
     if (s->trouble < GRADECHO_OK)
         return GRADECHO_OK; /* the next vote ends the run */
-    if (s->root) {
-        s->row.values[GE_DROPPED][0] = (double)s->dropped;
+    if (s->root && s->row.step == GE_ENGINE_SPOILED) {
+        s->spoiled++; /* who lost its trainer tells it */
+    } else if (s->root) {
+        s->row.values[GE_DROPPED][0] = (double)(s->dropped + s->spoiled);
         s->row.values[GE_RESTARTS][0] = (double)s->past.restarts;
         s->row.values[GE_DURATION][0] = now() - start;
         append(s);
@@ -366,7 +369,8 @@ static gradecho_status close_log(struct session *s)
     if (status < GRADECHO_OK)
         ge_error("%s", ge_message_last()); /* only the last: once */
     ge_info("log %s: %llu samples, %llu dropped", s->run->log_path,
-            (unsigned long long)rows, (unsigned long long)s->dropped);
+            (unsigned long long)rows,
+            (unsigned long long)(s->dropped + s->spoiled));
     if (s->repeated > 0)
         ge_info("%llu samples were of steps that the log had already",
                 (unsigned long long)s->repeated);

@@ -133,8 +133,8 @@ static void both_versions_are_named_in_the_refusal(void **state)
     assert_int_equal(try_to_attach(), GRADECHO_E_ABI);
     ge_message_capture(0);
     assert_non_null(strstr(ge_message_last(), "4711"));
-    assert_non_null(strstr(ge_message_last(), "reads 1"));
-    assert_int_equal(ge_consumer_scan(session(), &info, 1, &count),
+    assert_non_null(strstr(ge_message_last(), "reads 2"));
+    assert_int_equal(ge_consumer_scan(session(), false, &info, 1, &count),
                      GRADECHO_OK);
     assert_int_equal(count, 1);
     assert_int_equal(info.world, 0);

@@ -280,6 +280,45 @@ static void open_refuses_in_plain_words(void **state)
     assert_null(log);
 }
 
+/* Valid HDF5 that would have the reader follow it out of the file, or count for
+ * ever. */
+static void claims_that_a_log_cannot_keep_are_refused(void **state)
+{
+    const struct temp *temp = *state;
+    const hsize_t rows = (hsize_t)1 << 40;
+    ge_log_reader *log = NULL;
+    const hsize_t most = H5S_UNLIMITED, chunk = 64;
+    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t space = H5Screate_simple(1, &rows, &most);
+    hid_t file = H5I_INVALID_HID;
+
+    (void)ge_message_capture(1);
+    make_log(temp->path, small, 2);
+    drop(temp->path, NULL, "echo");
+    file = reopen(temp->path);
+    assert_true(H5Lcreate_external("/dev/zero", "/echo", file, "echo",
+                                   H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    H5Fclose(file);
+    check_refusal(ge_log_open(temp->path, &log),
+                  (struct refusal){"link", GRADECHO_E_INPUT,
+                                   "dataset echo: is a soft or external"});
+    unlink(temp->path);
+    make_log(temp->path, small, 2);
+    drop(temp->path, NULL, "step");
+    file = reopen(temp->path);
+    H5Pset_chunk(creation, 1, &chunk); /* allocated when written: never */
+    H5Dclose(H5Dcreate2(file, "step", H5T_STD_I64LE, space, H5P_DEFAULT,
+                        creation, H5P_DEFAULT));
+    H5Fclose(file);
+    H5Sclose(space);
+    H5Pclose(creation);
+    check_refusal(ge_log_open(temp->path, &log),
+                  (struct refusal){"rows", GRADECHO_E_INPUT,
+                                   "it claims 1099511627776 rows, but holds"});
+    (void)ge_message_capture(0);
+    assert_null(log);
+}
+
 static void a_field_that_an_older_log_lacks_is_missing(void **state)
 {
     const struct temp *temp = *state;
@@ -390,6 +429,7 @@ int main(void)
         TEMP_TEST(create_refuses_in_plain_words),
         TEMP_TEST(a_row_of_other_dimensions_is_refused),
         TEMP_TEST(open_refuses_in_plain_words),
+        TEMP_TEST(claims_that_a_log_cannot_keep_are_refused),
         TEMP_TEST(a_field_that_an_older_log_lacks_is_missing),
         TEMP_TEST(rows_beyond_the_commit_mark_are_refused),
         TEMP_TEST(no_identifier_is_left_open),
