@@ -102,7 +102,7 @@ static gradecho_status export_file(ge_log_reader *reader,
     made = true;
     errno = 0;
     GE_TRY(ge_export(reader, what, out));
-    whole = fflush(out) == 0 && ferror(out) == 0 && fsync(fileno(out)) == 0;
+    whole = fflush(out) == 0 && ferror(out) == 0;
     whole = fclose(out) == 0 && whole;
     out = NULL;
     whole = whole && rename(growing, output) == 0;

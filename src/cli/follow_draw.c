@@ -185,12 +185,12 @@ static void draw_heads(int y, const struct columns *c)
     (void)mvhline(y, 0, ' ', COLS);
     x = cell(y, x, c->name, false, "layer");
     x = cell(y, x, c->scale, true, "noise sc.");
-    x = cell(y, x, c->scale_spark, false, "over time");
+    x = cell(y, x, c->scale_spark, false, "trend");
     x = cell(y, x, c->knee, true, "knee");
-    x = cell(y, x, c->knee_spark, false, "over time");
+    x = cell(y, x, c->knee_spark, false, "trend");
     x = cell(y, x, c->signal, true, "sig");
     x = cell(y, x, c->echo, true, "echo");
-    (void)cell(y, x, c->bars, false, "modes 1,2..");
+    (void)cell(y, x, c->bars, false, "modes 1, 2..");
     (void)attroff(A_UNDERLINE);
 }
 
