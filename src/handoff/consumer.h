@@ -22,6 +22,8 @@ typedef struct ge_consumer ge_consumer;
 struct ge_segment_info {
     uint32_t rank;
     uint32_t world; /* 0 if made by another ABI version: attach says more */
+    bool live;      /* false: a dead trainer left it behind */
+    bool watched;   /* a monitor has listened to it, now or earlier */
 };
 
 /* The validated, private copy of what the segment declares. */
@@ -41,15 +43,16 @@ struct ge_handed_sample {
     double time;                             /* Unix seconds at publish */
 };
 
-/* The live segments of `session` on this node, in order of rank. Leftovers of
- * dead trainers are passed over, as are names that are not segments.
+/* The segments of `session` on this node, in order of rank. Names that are not
+ * segments are passed over.
  *
+ * \param leftovers  those of dead trainers, too
  * \param list   [capacity], filled with the first `*count` found
  * \return GRADECHO_E_SYS      /dev/shm cannot be read
  *         GRADECHO_E_INPUT    more than `capacity` segments */
 GRADECHO_MUST_CHECK gradecho_status
-ge_consumer_scan(const char *session, struct ge_segment_info *list,
-                 size_t capacity, size_t *count);
+ge_consumer_scan(const char *session, bool leftovers,
+                 struct ge_segment_info *list, size_t capacity, size_t *count);
 
 /* Open, lock (one consumer a segment), map and validate a segment.
  *

@@ -30,9 +30,12 @@ struct gradecho {
     size_t layer_count;
     uint32_t slots, replicas;
     uint64_t head, dropped; /* what shared->head and ->dropped say */
+    bool deserted;          /* the monitor was gone when all slots were full */
+    uint64_t deserted_tail; /* at this tail */
     uint64_t instance;      /* what shared->instance says */
     bool begun;
     int64_t step;     /* of the sample begun */
+    int64_t next;     /* step after the last one published */
     uint32_t written; /* replicas present in the sample begun */
     /* A forked child inherits the handle, but not the segment's name. */
     pid_t owner;
@@ -211,10 +214,15 @@ static unsigned char *begun_slot(const gradecho *handle)
 
 /* All slots are in use, or seem so. Drops are counted only while somebody
  * takes samples: a monitor that was killed has not reset `attached`, but the
- * kernel has dropped its lock. */
-static gradecho_status decline(gradecho *handle)
+ * kernel has dropped its lock. It is asked for once: the next monitor moves the
+ * tail before it takes samples. */
+static gradecho_status decline(gradecho *handle, uint64_t tail)
 {
-    if (!ge_segment_locked(handle->segment.fd, GE_LOCK_CONSUMER))
+    if (handle->deserted && handle->deserted_tail == tail)
+        return GRADECHO_NOT_WANTED;
+    handle->deserted = !ge_segment_locked(handle->segment.fd, GE_LOCK_CONSUMER);
+    handle->deserted_tail = tail;
+    if (handle->deserted)
         return GRADECHO_NOT_WANTED;
     handle->dropped++;
     /* Relaxed: a number to report, nothing hangs on it. */
@@ -244,11 +252,15 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
                                  memory_order_relaxed);
     if (every == 0 || (uint64_t)step % every != 0)
         return GRADECHO_NOT_WANTED;
+    if (step < handle->next) /* another rank may be at the old one's number */
+        return refuse("step %lld comes after step %lld: count on from epoch to "
+                      "epoch",
+                      (long long)step, (long long)handle->next - 1);
     /* Acquire: pairs with the release in ge_consumer_release(); the monitor's
      * last read of the slot happens before we write to it. */
     tail = atomic_load_explicit(&handle->shared->tail, memory_order_acquire);
     if (handle->head - tail >= handle->slots)
-        return decline(handle);
+        return decline(handle, tail);
     memset(begun_slot(handle) + handle->layout.presence_offset, 0,
            handle->replicas * handle->layer_count);
     handle->begun = true;
@@ -321,6 +333,7 @@ gradecho_status gradecho_publish(gradecho *handle,
                                          (double)now.tv_nsec * 1e-9,
                                  .replicas = handle->written};
     slot->check = ge_segment_check(slot, handle->instance);
+    handle->next = handle->step < INT64_MAX ? handle->step + 1 : INT64_MAX;
     handle->head++;
     /* Release: pairs with the acquire of head in ge_consumer_peek(). */
     atomic_store_explicit(&handle->shared->head, handle->head,

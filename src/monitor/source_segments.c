@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "consumer.h"
 #include "convert.h"
@@ -22,11 +23,12 @@ struct trainer {
     struct ge_front front;
     struct ge_handed_sample sample; /* at the front, if it is ready */
     uint64_t discarded;             /* samples that others did not have */
+    bool strange; /* its successor does not fit; that was told */
 };
 
 struct segment_source {
     struct ge_source base;
-    const char *session;     /* borrowed; for messages */
+    const char *session;     /* borrowed for the run */
     struct trainer *trainer; /* [trainers] */
     size_t trainers;
     size_t *owner;          /* [replicas_here] trainer of local replica j */
@@ -34,6 +36,9 @@ struct segment_source {
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
     struct ge_ending ending;
+    uint64_t every;      /* steps wanted */
+    int64_t measured;    /* the last step that was, -1: none */
+    double next_meeting; /* s, when to look for successors */
 };
 
 static struct segment_source *self(struct ge_source *source)
@@ -44,6 +49,19 @@ static struct segment_source *self(struct ge_source *source)
 static const struct segment_source *const_self(const struct ge_source *source)
 {
     return (const struct segment_source *)(const void *)source;
+}
+
+/* Steps increase, also where a trainer's successor begins with earlier ones. */
+static gradecho_status peek(const struct segment_source *s, struct trainer *t)
+{
+    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
+
+    while (status == GRADECHO_OK && t->sample.step <= s->measured) {
+        ge_consumer_release(t->consumer);
+        t->discarded++;
+        status = ge_consumer_peek(t->consumer, &t->sample);
+    }
+    return status;
 }
 
 /* Its segment lies, or it died: its samples are used up. */
@@ -68,11 +86,11 @@ static enum ge_sight look_at(const struct segment_source *s, struct trainer *t,
                              double patience)
 {
     const int before = ge_message_capture(1);
-    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
+    gradecho_status status = peek(s, t);
 
     if (status == GRADECHO_AGAIN && patience > 0.0) {
         ge_consumer_wait(t->consumer, patience);
-        status = ge_consumer_peek(t->consumer, &t->sample);
+        status = peek(s, t);
     }
     ge_message_capture(before);
     if (status == GRADECHO_OK)
@@ -117,12 +135,74 @@ static uint64_t dropped(const struct segment_source *s)
     return most;
 }
 
+/* The same layers in the same order. */
+static bool same_layers(const struct ge_geometry *a,
+                        const struct ge_geometry *b)
+{
+    bool same = a->layer_count == b->layer_count;
+
+    for (size_t l = 0; same && l < a->layer_count; l++)
+        same = a->layers[l].rows == b->layers[l].rows &&
+               a->layers[l].cols == b->layers[l].cols &&
+               strcmp(a->layers[l].name, b->layers[l].name) == 0;
+    return same;
+}
+
+/* A trainer that died may have been started again, under the same name. */
+static void meet_successor(const struct segment_source *s, struct trainer *t)
+{
+    const struct ge_geometry *old = ge_consumer_geometry(t->consumer);
+    ge_consumer *found = NULL;
+    const int before = ge_message_capture(1);
+    const gradecho_status status =
+        ge_consumer_attach(s->session, t->rank, &found);
+
+    ge_message_capture(before);
+    if (status < GRADECHO_OK) /* still the leftover, which we hold */
+        return;
+    const struct ge_geometry *new = ge_consumer_geometry(found);
+    const bool fits = new->world == old->world &&new->replicas <=
+                                        old->replicas &&same_layers(new, old);
+
+    if (!fits && !t->strange)
+        ge_warn("trainer %u is back with other layers, replicas or world "
+                "size; going on without it",
+                t->rank);
+    t->strange = !fits;
+    if (!fits || !ge_consumer_alive(found)) {
+        ge_consumer_detach(&found);
+        return;
+    }
+    ge_info("trainer %u is back", t->rank);
+    t->discarded += ge_consumer_dropped(t->consumer);
+    ge_consumer_detach(&t->consumer);
+    t->consumer = found;
+    t->front = (struct ge_front){.live = true};
+    ge_consumer_enable(found, s->every);
+}
+
+static void meet_successors(struct segment_source *s)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+
+    if (s->ending.closed || s->ending.stop || now < s->next_meeting)
+        return;
+    s->next_meeting = now + 1.0;
+    for (size_t i = 0; i < s->trainers; i++)
+        if (!s->trainer[i].front.live)
+            meet_successor(s, &s->trainer[i]);
+}
+
 /* Wait for the first trainer that has nothing, not for each. */
 static void look(struct ge_source *source, double patience,
                  struct ge_view *view)
 {
     struct segment_source *s = self(source);
 
+    meet_successors(s);
     for (size_t i = 0; i < s->trainers; i++) {
         struct trainer *t = &s->trainer[i];
 
@@ -249,8 +329,11 @@ static void release(struct ge_source *source)
 {
     struct segment_source *s = self(source);
 
-    for (size_t i = 0; i < s->trainers; i++)
+    for (size_t i = 0; i < s->trainers; i++) {
+        if (s->trainer[i].front.ready)
+            s->measured = s->trainer[i].sample.step;
         give_back(&s->trainer[i]);
+    }
 }
 
 static void close_segments(struct ge_source *source)
@@ -323,13 +406,8 @@ static gradecho_status describe_local(struct segment_source *s)
     for (size_t i = 0; i < s->trainers; i++) {
         const struct ge_geometry *g =
             ge_consumer_geometry(s->trainer[i].consumer);
-        bool equal = g->layer_count == first->layer_count;
 
-        for (size_t l = 0; equal && l < g->layer_count; l++)
-            equal = g->layers[l].rows == first->layers[l].rows &&
-                    g->layers[l].cols == first->layers[l].cols &&
-                    strcmp(g->layers[l].name, first->layers[l].name) == 0;
-        GE_FAIL_IF(!equal, GRADECHO_E_INPUT,
+        GE_FAIL_IF(!same_layers(g, first), GRADECHO_E_INPUT,
                    "trainer %u declares other layers than trainer %u", g->rank,
                    first->rank);
         facts->replicas_here += g->replicas;
@@ -386,7 +464,6 @@ static gradecho_status agree_on_memory(ge_comm *comm, const void *block)
 }
 
 static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
-                                     const struct ge_config *config,
                                      const char *session,
                                      const volatile sig_atomic_t *stop)
 {
@@ -404,7 +481,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     /* ge_gather_wait() ended with all segments there: what this scan shows is
      * the node's whole list, the same for all its monitors. */
     ge_message_capture(1);
-    local = ge_gather_scan(session, list, &count);
+    local = ge_gather_scan(session, s->base.facts.world, list, &count);
     if (local >= GRADECHO_OK)
         local = attach_local(s, comm, session, list, count);
     if (local >= GRADECHO_OK)
@@ -414,8 +491,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     /* From here on all trainers are listened to, so that their first sample is
      * the same step unless the training is in between. */
     for (size_t i = 0; i < s->trainers; i++)
-        ge_consumer_enable(s->trainer[i].consumer,
-                           (uint64_t)config->sample_every);
+        ge_consumer_enable(s->trainer[i].consumer, s->every);
 fail:
     free(list);
     return status;
@@ -439,8 +515,10 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     if (status < GRADECHO_OK || made == NULL) /* which goes with it */
         goto fail;
     made->session = session;
+    made->every = (uint64_t)config->sample_every;
+    made->measured = -1;
     made->ending.stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
-    GE_TRY(open_segments(made, comm, config, session, stop));
+    GE_TRY(open_segments(made, comm, session, stop));
     if (status == GRADECHO_END)
         goto fail;
     *source = base;

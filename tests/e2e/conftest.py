@@ -423,7 +423,7 @@ class Training:
                 [program("KNOWN_TRAINER_BIN")]
                 + [f"{key}={value}" for key, value in options.items()],
                 self.folder,
-                f"{self.session}.trainer{rank}",
+                f"{self.session}.trainer{len(self.trainers)}",
             )
             self.trainers.append(job)
             self.jobs.append(job)

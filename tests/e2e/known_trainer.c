@@ -32,8 +32,9 @@
 #include <unistd.h>
 
 #include "gradecho/handoff.h"
+#include "known.h"
 
-enum { LAYERS = 3, MODES = 3, ENTRIES_MAX = 2048 };
+enum { LAYERS = 3, ENTRIES_MAX = 2048 };
 static const double patience_seconds = 60.0;
 
 struct arguments {
@@ -54,40 +55,6 @@ static _Noreturn void die(const char *what, const char *why)
 {
     fprintf(stderr, "known_trainer: %s: %s\n", what, why);
     exit(2);
-}
-
-/* ---- gradients ---- */
-
-static uint32_t mix(uint32_t hash, uint32_t word)
-{
-    hash ^= word * UINT32_C(0x9E3779B9);
-    hash = (hash ^ (hash >> 16)) * UINT32_C(0x85EBCA6B);
-    hash = (hash ^ (hash >> 13)) * UINT32_C(0xC2B2AE35);
-    return hash ^ (hash >> 16);
-}
-
-/* 1 or -1: a row of a Walsh matrix, so that different modes are orthogonal. */
-static int walsh(uint32_t i, uint32_t mode)
-{
-    const uint32_t both = i & mode;
-
-    return ((both ^ (both >> 1)) & 1) != 0 ? -1 : 1;
-}
-
-static int signal_at(uint32_t row, uint32_t col)
-{
-    static const int strength[MODES] = {48, 24, 12};
-    int sum = 0;
-
-    for (uint32_t k = 0; k < MODES; k++)
-        sum += strength[k] * walsh(row, k + 1) * walsh(col, MODES - k);
-    return sum;
-}
-
-/* n of one entry; `hash` is that of all but the entry. */
-static int entry(uint32_t hash, uint32_t at, uint32_t cols)
-{
-    return (int)(mix(hash, at) & 127) - 64 + signal_at(at / cols, at % cols);
 }
 
 /* ---- storage ---- */
@@ -195,14 +162,13 @@ static void write_sample(const struct arguments *a, gradecho *watch,
 
     for (uint32_t p = 0; p < a->replicas; p++) {
         for (uint32_t l = 0; l < LAYERS; l++) {
-            const uint32_t words[] = {a->seed, a->rank, p, (uint32_t)step, l};
+            const uint32_t hash =
+                known_hash(a->seed, a->rank, p, (uint32_t)step, l);
             const uint32_t cols = (uint32_t)table[l].cols;
-            uint32_t hash = 0;
 
-            for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-                hash = mix(hash, words[i]);
             for (uint32_t i = 0; i < table[l].rows * cols; i++)
-                store(dtype, entry(hash, i, cols) / 128.0 * a->scale, i, room);
+                store(dtype, known_entry(hash, i, cols) / 128.0 * a->scale, i,
+                      room);
             if (gradecho_write(watch, p, l, room) != GRADECHO_OK)
                 die("gradecho_write", gradecho_message());
         }

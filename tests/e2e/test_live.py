@@ -268,6 +268,33 @@ def test_a_killed_trainer_is_done_without(
     assert np.flatnonzero(np.isfinite(ratio)).tolist() == list(left)
 
 
+@pytest.mark.parametrize("monitors", [1, 4])
+def test_a_trainer_that_comes_back_is_met_again(
+    training: Training, monitors: int
+) -> None:
+    """It may begin with earlier steps, as after a checkpoint: these are not
+    measured twice."""
+    training.train(4, steps=9, paced=1)
+    monitor = training.monitor(monitors, *EVERY)
+    training.step(3)
+    with training.follow() as file:
+        wait_rows(file, 3)
+        left = kill(training, 2)
+        training.step(2)
+        wait_rows(file, 5)
+        training.train(1, [{"rank": 2, "world": 4}], steps=9, paced=1, skip="0,1")
+        until(lambda: "trainer 2 is back" in monitor.stderr, "trainer 2 is met")
+        training.trainers[-1].stdin.write(b"." * 5)
+        training.step(4)
+        wait_rows(file, 9)
+    assert training.finish_trainers() == [9, 9, 9, 7]
+    log = ends_well(training, monitor)
+    assert log["replicas"].tolist() == [4] * 3 + [3] * 2 + [4] * 4
+    same_rows(log, range(3))
+    same_rows(log, range(3, 5), ranks=left, first=3)
+    same_rows(log, range(5, 9), first=5)
+
+
 @pytest.mark.parametrize("killed", [0, 2])
 @pytest.mark.parametrize("monitors", [1, 4])
 def test_a_killed_trainer_ends_the_run_if_that_is_wanted(

@@ -285,7 +285,7 @@ static void one_step(struct world *w, struct fuzz_bytes *in)
         break;
     case 8:
         if (what == 8) /* slow */
-            fuzz_any(ge_consumer_scan(NULL, list, 2, &count));
+            fuzz_any(ge_consumer_scan(NULL, false, list, 2, &count));
         break;
     default:
         monitor(w, fuzz_u8(in));
