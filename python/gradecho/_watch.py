@@ -190,7 +190,8 @@ class Watch:
             if self._arrived and self._step is not None:
                 self._end_micro_batch()
             self._finish()
-        self._release()
+        with self._guard():
+            self._release()
         if self._failure is None and not self._samples and not self._skipped:
             self._tell(
                 f"session {self._session}: no sample was handed over: no "
@@ -281,7 +282,8 @@ class Watch:
     def _before_forward(self, inputs: Sequence[Any]) -> None:
         """The model is about to be called."""
         if self._failure is not None:
-            self._release()  # not in a gradient's hook, where it happened
+            with self._guard():  # not in a gradient's hook, where it happened
+                self._release()
         elif torch.is_grad_enabled() and self._model.module.training:
             with self._guard():
                 self._look_at_call(inputs)

@@ -35,6 +35,7 @@ struct gradecho {
     uint64_t instance;      /* what shared->instance says */
     bool begun;
     int64_t step;     /* of the sample begun */
+    int64_t next;     /* step after the last one published */
     uint32_t written; /* replicas present in the sample begun */
     /* A forked child inherits the handle, but not the segment's name. */
     pid_t owner;
@@ -251,6 +252,10 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
                                  memory_order_relaxed);
     if (every == 0 || (uint64_t)step % every != 0)
         return GRADECHO_NOT_WANTED;
+    if (step < handle->next) /* another rank may be at the old one's number */
+        return refuse("step %lld comes after step %lld: count on from epoch to "
+                      "epoch",
+                      (long long)step, (long long)handle->next - 1);
     /* Acquire: pairs with the release in ge_consumer_release(); the monitor's
      * last read of the slot happens before we write to it. */
     tail = atomic_load_explicit(&handle->shared->tail, memory_order_acquire);
@@ -328,6 +333,7 @@ gradecho_status gradecho_publish(gradecho *handle,
                                          (double)now.tv_nsec * 1e-9,
                                  .replicas = handle->written};
     slot->check = ge_segment_check(slot, handle->instance);
+    handle->next = handle->step < INT64_MAX ? handle->step + 1 : INT64_MAX;
     handle->head++;
     /* Release: pairs with the acquire of head in ge_consumer_peek(). */
     atomic_store_explicit(&handle->shared->head, handle->head,

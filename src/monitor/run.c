@@ -191,7 +191,7 @@ static gradecho_status go_on(struct session *s)
         return GRADECHO_OK;
     s->dropped_before = (uint64_t)word[3];
     s->samples = s->past.rows;
-    if (s->root)
+    if (s->root && s->past.rows > 0)
         ge_info("log %s: resumed behind %llu samples, the last of step %lld",
                 s->run->log_path, (unsigned long long)s->past.rows,
                 (long long)s->past.step);

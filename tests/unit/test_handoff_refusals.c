@@ -294,7 +294,7 @@ static void a_lying_consumer_line_costs_the_trainer_samples_at_most(
     (void)state;
     for (size_t i = 0; i < COUNT_OF(tails); i++) {
         write_at(fd, &tails[i], 8, offsetof(struct ge_abi_header, tail));
-        assert_true(gradecho_begin(trainer, 0) == GRADECHO_DROPPED ||
+        assert_true(gradecho_begin(trainer, (int64_t)i) == GRADECHO_DROPPED ||
                     gradecho_publish(trainer, NULL) == GRADECHO_OK);
     }
     close(fd);
