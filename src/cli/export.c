@@ -168,12 +168,31 @@ static char *quote_json(const char *text)
     return made;
 }
 
-static bool print_jsonl_head(const struct exporter *e,
-                             const struct ge_log_facts *facts)
+/* Well-formed as far as its bytes go; jansson refuses the rest, too. */
+static bool is_utf8(const char *text)
 {
+    const unsigned char *at = (const unsigned char *)text;
+
+    while (*at != '\0') {
+        int more = 0;
+
+        if (*at >= 0xf8 || (*at >= 0x80 && *at < 0xc0))
+            return false;
+        more = *at < 0x80 ? 0 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : 3;
+        for (at++; more > 0; more--)
+            if ((*at++ & 0xc0) != 0x80)
+                return false;
+    }
+    return true;
+}
+
+static gradecho_status print_jsonl_head(const struct exporter *e,
+                                        const struct ge_log_facts *facts)
+{
+    gradecho_status status = GRADECHO_OK;
     json_t *columns = json_object();
     json_t *head = NULL;
-    bool printed = false;
+    bool printed = false, whole = true;
 
     for (int f = 0; f < GE_FIELDS; f++) {
         const struct ge_field_info *info = &ge_fields[f];
@@ -183,21 +202,28 @@ static bool print_jsonl_head(const struct exporter *e,
 
             snprintf(name, sizeof name, "%s%s", info->name,
                      column_suffix((enum ge_field)f, c));
-            json_object_set_new(columns, name,
-                                json_pack("{s:s, s:s, s:s}", "record",
-                                          kind_names[kind_of(info->shape)],
-                                          "units", info->units, "long_name",
-                                          info->long_name));
+            whole = whole && json_object_set_new(
+                                 columns, name,
+                                 json_pack("{s:s, s:s, s:s}", "record",
+                                           kind_names[kind_of(info->shape)],
+                                           "units", info->units, "long_name",
+                                           info->long_name)) == 0;
         }
     }
     head = json_pack("{s:s, s:i, s:s, s:s, s:I, s:o}", "record", "head",
                      "schema", GE_SCHEMA_VERSION, "session", facts->session,
                      "created", facts->created, "world_size",
                      (json_int_t)facts->world_size, "columns", columns);
-    printed = head != NULL && json_dumpf(head, e->out, JSON_COMPACT) == 0 &&
+    printed = head != NULL && whole &&
+              json_dumpf(head, e->out, JSON_COMPACT) == 0 &&
               fputc('\n', e->out) != EOF;
     json_decref(head);
-    return printed;
+    GE_FAIL_IF(!is_utf8(facts->session) || !is_utf8(facts->created),
+               GRADECHO_E_INPUT, "%s: its session is not UTF-8", e->what->path);
+    GE_FAIL_IF(!printed && ferror(e->out) == 0, GRADECHO_E_NOMEM,
+               "%s: no memory for its columns", e->what->path);
+fail:
+    return status;
 }
 
 static void print_jsonl(const struct exporter *e, const struct record *r)
@@ -308,10 +334,13 @@ static gradecho_status quote_names(struct exporter *e,
         if (e->what->layer != NULL && fnmatch(e->what->layer, name, 0) != 0)
             continue;
         matched++;
+        GE_FAIL_IF(e->what->format == GE_EXPORT_JSONL && !is_utf8(name),
+                   GRADECHO_E_INPUT, "%s: the name of layer %zu is not UTF-8",
+                   e->what->path, l);
         e->names[l] = e->what->format == GE_EXPORT_CSV ? quote_csv(name)
                                                        : quote_json(name);
-        GE_FAIL_IF(e->names[l] == NULL, GRADECHO_E_INPUT,
-                   "%s: the name of layer %zu is not UTF-8", e->what->path, l);
+        GE_FAIL_IF(e->names[l] == NULL, GRADECHO_E_NOMEM,
+                   "%s: no memory for the name of layer %zu", e->what->path, l);
     }
     GE_FAIL_IF(matched == 0, GRADECHO_E_INPUT, "%s: no layer matches %s",
                e->what->path, e->what->layer);
@@ -356,9 +385,7 @@ gradecho_status ge_export(ge_log_reader *reader, const struct ge_export *what,
     if (what->format == GE_EXPORT_CSV)
         print_csv_head(out);
     else
-        GE_FAIL_IF(!print_jsonl_head(&e, facts) && ferror(out) == 0,
-                   GRADECHO_E_INPUT, "%s: its session is not UTF-8",
-                   what->path);
+        GE_TRY(print_jsonl_head(&e, facts));
     GE_TRY(print_rows(&e, reader, rows, most));
 fail:
     for (size_t l = 0; e.names != NULL && l < e.dims->layers; l++)
