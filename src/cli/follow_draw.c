@@ -131,7 +131,7 @@ static int draw_head(const struct ge_view *view)
              ge_show_scale(d->model_scale, scale, sizeof scale),
              d->row.values[GE_REPLICAS][0], d->row.values[GE_BATCH_SIZE][0]);
     put(y++, 0, COLS, text);
-    ge_view_health(view, (double)time(NULL), text, sizeof text);
+    ge_view_health(view, (double)time(NULL), COLS < 60, text, sizeof text);
     put(y++, 0, COLS, text);
     return draw_verdicts(view, y, LINES < 12 ? 1 : LINES < 30 ? 4 : 8);
 }

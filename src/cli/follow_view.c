@@ -177,26 +177,28 @@ static double worst_replica(const struct ge_digest *d, size_t *replica)
     return most;
 }
 
-void ge_view_health(const struct ge_view *view, double now, char *text,
-                    size_t size)
+void ge_view_health(const struct ge_view *view, double now, bool brief,
+                    char *text, size_t size)
 {
     const struct ge_digest *d = &view->follow.digest;
     const double *pair = d->row.values[GE_CORRELATION_PAIR];
-    char replica[48] = "worst replica -", twins[48] = "worst pair -",
-         lag[48] = "";
+    const char *one = brief ? "rep" : "worst replica";
+    const char *two = brief ? "pair" : "worst pair";
+    char replica[48], twins[48], lag[48] = "";
     size_t worst = 0;
     const double ratio = worst_replica(d, &worst);
 
+    snprintf(replica, sizeof replica, "%s -", one);
     if (!isnan(ratio))
-        snprintf(replica, sizeof replica, "worst replica %zu x %.2f", worst,
-                 ratio);
+        snprintf(replica, sizeof replica, "%s %zu x%.2f", one, worst, ratio);
+    snprintf(twins, sizeof twins, "%s -", two);
     if (!isnan(d->row.values[GE_CORRELATION][0]) && pair[0] >= 0.0)
-        snprintf(twins, sizeof twins, "worst pair %.0f,%.0f at %.2f", pair[0],
+        snprintf(twins, sizeof twins, "%s %.0f,%.0f %.2f", two, pair[0],
                  pair[1], d->row.values[GE_CORRELATION][0]);
     if (view->follow.state == GE_FOLLOW_LIVE &&
         !isnan(d->row.values[GE_TIME][0]))
-        snprintf(lag, sizeof lag, "  lag %.0f s",
+        snprintf(lag, sizeof lag, "%slag %.0f s", brief ? " " : "  ",
                  fmax(0.0, now - d->row.values[GE_TIME][0]));
-    snprintf(text, size, "%s  %s  dropped %.0f%s", replica, twins,
-             fmax(0.0, d->row.values[GE_DROPPED][0]), lag);
+    snprintf(text, size, brief ? "%s %s drop %.0f%s" : "%s  %s  dropped %.0f%s",
+             replica, twins, fmax(0.0, d->row.values[GE_DROPPED][0]), lag);
 }

@@ -50,9 +50,10 @@ void ge_view_spark(const double *series, size_t count, size_t stride,
 void ge_view_bars(const double *echoes, size_t count, size_t width,
                   bool unicode, char *text);
 
-/* Worst replica, worst pair, dropped, lag, as far as known. */
-void ge_view_health(const struct ge_view *view, double now, char *text,
-                    size_t size);
+/* Worst replica, worst pair, dropped, lag, as far as known; `brief`: for a
+ * narrow terminal. */
+void ge_view_health(const struct ge_view *view, double now, bool brief,
+                    char *text, size_t size);
 
 /* Draw all of it on the standard screen of ncurses. */
 void ge_view_draw(struct ge_view *view);

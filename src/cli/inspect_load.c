@@ -146,7 +146,7 @@ static gradecho_status average(ge_log_reader *reader, uint64_t index,
     gradecho_status status = GRADECHO_OK;
     const size_t layers = d->row.dims.layers;
     const double batch = d->row.values[GE_BATCH_SIZE][0];
-    double *cells = ge_alloc(layers, 3 * BLOCK * sizeof *cells);
+    double *cells = ge_alloc(layers, sizeof *cells * 3 * BLOCK);
 
     GE_FAIL_IF(cells == NULL, GRADECHO_E_NOMEM, "no memory for averages");
     for (uint64_t at = index + 1 - d->averaged; at <= index; at += BLOCK)

@@ -368,11 +368,14 @@ static void health(void **state)
     digest.row.values[GE_CORRELATION_PAIR][0] = 0.0;
     digest.row.values[GE_CORRELATION_PAIR][1] = 3.0;
     view.follow.digest = digest;
-    ge_view_health(&view, 1012.0, text, sizeof text);
-    assert_string_equal(text, "worst replica 2 x 1.20  worst pair 0,3 at 0.25  "
-                              "dropped 0  lag 12 s");
+    ge_view_health(&view, 1012.0, false, text, sizeof text);
+    assert_string_equal(
+        text,
+        "worst replica 2 x1.20  worst pair 0,3 0.25  dropped 0  lag 12 s");
+    ge_view_health(&view, 1012.0, true, text, sizeof text);
+    assert_string_equal(text, "rep 2 x1.20 pair 0,3 0.25 drop 0 lag 12 s");
     view.follow.state = GE_FOLLOW_CLOSED;
-    ge_view_health(&view, 1012.0, text, sizeof text);
+    ge_view_health(&view, 1012.0, false, text, sizeof text);
     assert_null(strstr(text, "lag"));
 }
 
