@@ -131,7 +131,10 @@ static void write_some(hid_t dataset, const struct forge_plan *plan,
 
         FUZZ_CHECK(values != NULL);
         for (size_t i = 0; i < (size_t)count * size; i++)
-            values[i] = in->left > 0 ? fuzz_u8(in) : (uint8_t)(i % size == 0);
+            if (in->left > 0)
+                values[i] = fuzz_u8(in);
+            else
+                values[i] = i % size == 0;
         if (H5Tget_class(plan->type) == H5T_STRING && class == H5T_STRING)
             memset(values, 'n', (size_t)count * size - 1);
         H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
