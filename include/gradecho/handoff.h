@@ -177,6 +177,9 @@ GRADECHO_API const char *gradecho_message(void);
 /* Short text of a status; "unknown status" for a stranger. Static. */
 GRADECHO_API const char *gradecho_status_text(gradecho_status status);
 
+/* GRADECHO_VERSION of the library, for who loads it at run time. Static. */
+GRADECHO_API const char *gradecho_version(void);
+
 #ifdef __cplusplus
 }
 #endif

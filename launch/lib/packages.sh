@@ -15,8 +15,12 @@ PACKAGES_BUILD=(
 # To test, on top of these.
 PACKAGES_TEST=(
     g++ clang clang-tidy clang-format libcmocka-dev valgrind shellcheck
-    hdf5-tools python3 python3-numpy python3-h5py python3-pytest
+    hdf5-tools python3 python3-numpy python3-h5py python3-pytest python3-venv
 )
+
+# To test the PyTorch side; where there are no such packages, those tests skip.
+PACKAGES_TORCH=(python3-torch python3-sklearn)
+TORCH_VERSION=2.13.0
 
 # The oldest CMake that reads our CMakePresets.json.
 CMAKE_MIN=3.25
@@ -141,5 +145,54 @@ packages_for_build() {
 packages_for_test() {
     packages_install "${PACKAGES_BUILD[@]}" "${PACKAGES_TEST[@]}" &&
         packages_clang_runtime &&
-        packages_cmake "$1/build/tools"
+        packages_cmake "$1/build/tools" &&
+        packages_torch &&
+        packages_python "$1/build/python"
+}
+
+packages_torch() {
+    command -v apt-cache >/dev/null || return 0
+    [[ -n $(apt-cache show "${PACKAGES_TORCH[0]}" 2>/dev/null) ]] || return 0
+    packages_install "${PACKAGES_TORCH[@]}"
+}
+
+# packages_python FOLDER: Python environments from PyPI, once: FOLDER/tools to
+# check and build the package, FOLDER/torch with a current PyTorch. The first is
+# needed; the second is tried, and what needs it is skipped.
+packages_python() {
+    local folder=$1 torch=$1/torch
+
+    if [[ ! -e $folder/tools/done ]]; then
+        packages_say "installing ruff, mypy, scikit-build-core into $folder"
+        /usr/bin/python3 -m venv --clear "$folder/tools" &&
+            packages_pip "$folder/tools" ruff mypy scikit-build-core ||
+            return
+        touch "$folder/tools/done"
+    fi
+    [[ ! -e $torch/done && ! -e $torch/failed ]] || return 0
+    packages_say "installing PyTorch $TORCH_VERSION into $torch"
+    # By name and without what they depend on: the default build of PyTorch
+    # asks for gigabytes of CUDA. One that cannot do without them is a failure;
+    # pip's own settings say where it finds a build for the CPU.
+    if /usr/bin/python3 -m venv --clear --system-site-packages "$torch" &&
+        packages_pip "$torch" --no-deps --ignore-installed \
+            "torch==$TORCH_VERSION" filelock typing-extensions sympy mpmath \
+            networkx jinja2 markupsafe fsspec &&
+        "$torch/bin/python" -c 'import torch.distributed' 2>/dev/null; then
+        touch "$torch/done"
+    else
+        packages_say "PyTorch $TORCH_VERSION cannot be had: its tests will skip"
+        rm -rf -- "$torch"
+        mkdir -p "$torch" && touch "$torch/failed"
+    fi
+}
+
+# packages_pip FOLDER ARGUMENT...: its output only if it fails.
+packages_pip() {
+    local folder=$1 output
+
+    shift
+    output=$("$folder/bin/pip" install --quiet "$@" 2>&1 </dev/null) && return
+    printf '%s\n' "$output" | tail -n 10 >&2
+    return 1
 }

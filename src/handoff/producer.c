@@ -379,3 +379,8 @@ const char *gradecho_status_text(gradecho_status status)
 {
     return ge_status_text(status);
 }
+
+const char *gradecho_version(void)
+{
+    return GRADECHO_VERSION;
+}
