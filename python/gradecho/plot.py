@@ -195,7 +195,15 @@ def _decades(axis: Axes) -> None:
 
 
 def _legend_beside(axis: Axes) -> None:
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1.8)
+    handles, labels = axis.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: labels[i][:8] != "measured")
+    axis.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        handlelength=1.8,
+    )
 
 
 # ---- noise scale over training ----
@@ -217,7 +225,7 @@ def noise_scale(
     chosen = _panel_layers(log) if layers is None else layers
     if not len(log):
         raise GradechoError(f"log {log.path} has no samples yet")
-    total = _batch(log)
+    total = examples_per_step(log)
     with styled():
         if axes is None:
             across = min(len(chosen), 3)
@@ -250,7 +258,7 @@ def _legend_entries(axes: Any) -> tuple[list[Any], list[str]]:
 
 def _panel_layers(log: Log) -> list[str]:
     """The model, and layers spread evenly over their order by noise scale."""
-    last = _last_known(log, "noise_scale_smooth")
+    last = last_known(log, "noise_scale_smooth")
     rank = np.where(last > 0, last, np.inf)  # no bound: the highest
     order = np.argsort(-rank, kind="stable")
     order = order[~np.isnan(last[order])]
@@ -259,7 +267,7 @@ def _panel_layers(log: Log) -> list[str]:
     return ["", *names]
 
 
-def _last_known(log: Log, name: str) -> Array:
+def last_known(log: Log, name: str) -> Array:
     """Of each layer, from the last samples."""
     tail = log.read(name, slice(max(len(log) - 50, 0), None))
     last = np.full(len(log.layers), np.nan)
@@ -268,7 +276,7 @@ def _last_known(log: Log, name: str) -> Array:
     return last
 
 
-def _batch(log: Log) -> Array:
+def examples_per_step(log: Log) -> Array:
     """Examples in a training step, of each sample; NaN: not told."""
     batch = log.read("batch_size").astype(float)
     replicas = log.read("replicas").astype(float)
@@ -371,6 +379,8 @@ def layers(log: Log, what: str = "knee", *, axes: Axes | None = None) -> Figure:
     what: "knee", "signal" (modes that pass the significance test), or the name
     of any field that has one value per layer. Hatched: not measured.
     """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     field, label, title = WHAT.get(what, (what, "", ""))
     if log.dims(field) != ("step", "layer"):
         raise GradechoError(
@@ -403,6 +413,10 @@ def layers(log: Log, what: str = "knee", *, axes: Axes | None = None) -> Figure:
         bar.set_label(label or field + ("" if unit == "1" else f", {unit}"))
         axis.set_title(plain(title or f"{field}: {log.fields[field].long_name}"))
         bar.outline.set_visible(False)
+        if what != "signal":
+            bar.formatter = FuncFormatter(lambda value, _: number(value))
+            bar.ax.yaxis.set_minor_formatter(NullFormatter())
+            bar.update_ticks()
     return figure
 
 
