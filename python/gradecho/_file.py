@@ -30,6 +30,9 @@ SCHEMA = 1
 GROWING = 2.0
 
 
+dataset_type = h5py.Dataset
+
+
 class LogError(GradechoError, OSError):
     """A log cannot be opened or read."""
 
@@ -78,8 +81,7 @@ def is_marked(path: Path) -> bool:
             return marked
         if not marked or time.monotonic() - began > GROWING:
             raise LogError(
-                f"log {path} is cut off: it has {size} of {length} bytes; "
-                "copy it again"
+                f"log {path} is cut off: it has {size} of {length} bytes; copy it again"
             )
         time.sleep(0.02)
 

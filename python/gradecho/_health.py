@@ -62,7 +62,10 @@ def _replica_noise(log: Log) -> Finding:
         part = np.nan_to_num(part, nan=-np.inf)
         if part.size and part.max() > worst:
             at = np.unravel_index(int(part.argmax()), part.shape)
-            worst, place = float(part.max()), (first + int(at[0]), int(at[1]), int(at[2]))
+            worst, place = (
+                float(part.max()),
+                (first + int(at[0]), int(at[1]), int(at[2])),
+            )
     name = "noisiest replica, over the mean"
     if not np.isfinite(worst):
         return Finding(name, "not known", True)

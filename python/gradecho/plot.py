@@ -3,7 +3,9 @@ given, and returns the matplotlib Figure: figure.savefig("echo.svg")."""
 
 from __future__ import annotations
 
+import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradecho._errors import GradechoError
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from gradecho.reader import Array
 
-__all__ = ["echo_curve", "layers", "noise_scale"]
+__all__ = ["echo_curve", "layers", "noise_scale", "report"]
 
 PANELS = 6  # of noise_scale, if no layers are named
 COLUMNS = 400  # of the heat map; more samples are averaged
@@ -102,7 +104,8 @@ def _is_signal(log: Log, row: int, layer: str | int, modes: dict[str, Array]) ->
     count = int(log.read("signal_modes", row, layer))
     signal = np.zeros(len(t), dtype=bool)
     signal[np.argsort(-t, kind="stable")[: max(count, 0)]] = True
-    return signal & np.isfinite(t)
+    counted: Array = signal & np.isfinite(t)
+    return counted
 
 
 def _draw_laws(axis: Axes, log: Log, row: int, layer: str | int, known: Array) -> None:
@@ -186,7 +189,7 @@ def _decades(axis: Axes) -> None:
 
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    near = (1, 2, 5) if high / low > 6 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    near: tuple[float, ...] = (1, 2, 5) if high / low > 6 else (1, 1.5, 2, 3, 5, 7)
     if high / low > 300:
         near = (1,)
     axis.xaxis.set_major_locator(LogLocator(subs=near))
@@ -280,7 +283,9 @@ def examples_per_step(log: Log) -> Array:
     """Examples in a training step, of each sample; NaN: not told."""
     batch = log.read("batch_size").astype(float)
     replicas = log.read("replicas").astype(float)
-    return np.where((batch > 0) & (replicas > 0), batch * replicas, np.nan)
+    told = (batch > 0) & (replicas > 0)
+    total: Array = np.where(told, batch * replicas, np.nan)
+    return total
 
 
 def _draw_scale(axis: Axes, log: Log, name: str, total: Array) -> Array:
@@ -379,7 +384,8 @@ def layers(log: Log, what: str = "knee", *, axes: Axes | None = None) -> Figure:
     what: "knee", "signal" (modes that pass the significance test), or the name
     of any field that has one value per layer. Hatched: not measured.
     """
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     field, label, title = WHAT.get(what, (what, "", ""))
     if log.dims(field) != ("step", "layer"):
@@ -414,6 +420,8 @@ def layers(log: Log, what: str = "knee", *, axes: Axes | None = None) -> Figure:
         axis.set_title(plain(title or f"{field}: {log.fields[field].long_name}"))
         bar.outline.set_visible(False)
         if what != "signal":
+            if isinstance(mesh.norm, LogNorm):
+                bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             bar.formatter = FuncFormatter(lambda value, _: number(value))
             bar.ax.yaxis.set_minor_formatter(NullFormatter())
             bar.update_ticks()
@@ -501,6 +509,17 @@ def _groups(names: list[str]) -> list[tuple[int, int, str]]:
         else:
             groups.append((i, i + 1, block(name)))
     return groups
+
+
+def report(log: Log, path: str | os.PathLike[str]) -> Path:
+    """Write one self-contained page on the run, HTML: these pictures, and what
+    a person should not miss. A page of that name is replaced; its path.
+
+    A log that still grows gives a page on what is there now.
+    """
+    from gradecho._report import write_page
+
+    return write_page(log, path)
 
 
 def _figure(axes: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:

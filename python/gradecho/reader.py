@@ -17,17 +17,26 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from gradecho._errors import GradechoError
-from gradecho._file import LogError, h5py, open_log_file, reopen
+from gradecho._file import LogError, dataset_type, open_log_file, reopen
 
 import numpy as np  # isort: skip  (comes with h5py, whose absence is told above)
 
 if TYPE_CHECKING:
+    import h5py
     import pandas
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
-__all__ = ["Field", "Layer", "Log", "LogError", "NoSuchField", "Sample", "open_log"]
+__all__ = [
+    "Field",
+    "Layer",
+    "Log",
+    "LogError",
+    "NoSuchFieldError",
+    "Sample",
+    "open_log",
+]
 
 Rows = Union[int, slice]
 LayerKey = Optional[Union[str, int]]
@@ -37,7 +46,7 @@ LOST = 60.0  # seconds that follow() bears with a log that cannot be read
 SETTLED = 2.0  # a file that did not change for so long is not looked into again
 
 
-class NoSuchField(GradechoError, KeyError):
+class NoSuchFieldError(GradechoError, KeyError):
     """The log has no field, layer or sample of this name."""
 
     def __str__(self) -> str:  # KeyError would show it in quotes
@@ -81,7 +90,7 @@ class Log:
         self.path = Path(path)
         self._signature = _signature(self.path)
         self._file: h5py.File | None = open_log_file(self.path, deadline)
-        self._replaced = 0
+        self.replaced = 0  # times that another log took its place
         self._take_stock()
         self._take_look()
 
@@ -100,7 +109,7 @@ class Log:
             self.fields: dict[str, Field] = {
                 name: _field(dataset)
                 for name, dataset in file.items()
-                if isinstance(dataset, h5py.Dataset)
+                if isinstance(dataset, dataset_type)
             }
             names = [_text(name) for name in file["layer"][:]]
             shapes = zip(file["rows"][:], file["cols"][:])
@@ -149,9 +158,11 @@ class Log:
             names = [each.name for each in self.layers]
             if layer in names:
                 return names.index(layer)
-            raise NoSuchField(f"log {self.path} has no layer {_like(layer, names)}")
+            raise NoSuchFieldError(
+                f"log {self.path} has no layer {_like(layer, names)}"
+            )
         if not -len(self.layers) <= layer < len(self.layers):
-            raise NoSuchField(
+            raise NoSuchFieldError(
                 f"log {self.path} has {len(self.layers)} layers, not one {layer}"
             )
         return layer % len(self.layers)
@@ -163,7 +174,7 @@ class Log:
         if place < len(steps) and steps[place] == step:
             return place
         near = ", ".join(str(s) for s in steps[max(place - 1, 0) : place + 1])
-        raise NoSuchField(
+        raise NoSuchFieldError(
             f"log {self.path} has no sample of step {step}; "
             + (f"there is {near}" if near else "it is empty")
         )
@@ -207,7 +218,9 @@ class Log:
             key[0] = self._rows(rows)
         if layer is not None:
             if "layer" not in dims:
-                raise GradechoError(f"field {name} is not by layer: [{', '.join(dims)}]")
+                raise GradechoError(
+                    f"field {name} is not by layer: [{', '.join(dims)}]"
+                )
             key[dims.index("layer")] = self.layer_index(layer)
         try:
             values: Array = self._open_file[name][tuple(key)]
@@ -227,7 +240,7 @@ class Log:
 
     def _field(self, name: str) -> Field:
         if name not in self.fields:
-            raise NoSuchField(
+            raise NoSuchFieldError(
                 f"log {self.path} has no field {_like(name, self.names)}"
             )
         return self.fields[name]
@@ -268,7 +281,7 @@ class Log:
             return self.row(step)
         rows = self.echo_rows()
         if not len(self):
-            raise NoSuchField(f"log {self.path} has no samples yet")
+            raise NoSuchFieldError(f"log {self.path} has no samples yet")
         return int(rows[-1]) if len(rows) else len(self) - 1
 
     def _index(self, name: str, values: Array) -> Any:
@@ -302,7 +315,7 @@ class Log:
         self._take_look()
         if replaced or len(self) < before:
             self._take_stock()
-            self._replaced += 1
+            self.replaced += 1
             return len(self)
         return len(self) - before
 
@@ -331,10 +344,10 @@ class Log:
             if after is None
             else int(np.searchsorted(self.steps, after, side="right"))
         )
-        replaced, came = self._replaced, time.monotonic()
+        replaced, came = self.replaced, time.monotonic()
         while True:
-            if replaced != self._replaced:
-                place, replaced = 0, self._replaced
+            if replaced != self.replaced:
+                place, replaced = 0, self.replaced
             if place < len(self):
                 yield Sample(self, place)
                 place, came = place + 1, time.monotonic()
@@ -387,10 +400,10 @@ class Sample:
     def __init__(self, log: Log, row: int) -> None:
         self.log, self.row = log, row
         self.step = int(log.read("step", row))
-        self._replaced = log._replaced
+        self._replaced = log.replaced
 
     def __getitem__(self, name: str) -> Array:
-        if self._replaced != self.log._replaced:
+        if self._replaced != self.log.replaced:
             raise LogError(f"log {self.log.path} was replaced since step {self.step}")
         return self.log.read(name, self.row)
 
@@ -432,4 +445,6 @@ def _pandas() -> Any:
     try:
         return importlib.import_module("pandas")
     except ImportError as error:
-        raise ImportError(f"tables need pandas ({error}): pip install pandas") from error
+        raise ImportError(
+            f"tables need pandas ({error}): pip install pandas"
+        ) from error

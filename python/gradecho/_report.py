@@ -1,5 +1,5 @@
-"""One page on a run: report(log, "run.html"). The page is one file, needs no
-network and no scripts, and can be mailed or put beside the log."""
+"""One page on a run, for plot.report(): one file that needs no network and no
+scripts, and can be mailed or put beside the log."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ import numpy as np  # isort: skip  (its absence is told by the reader)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ["report"]
 
 CURVES = 4
 
@@ -74,11 +72,8 @@ class Pick:
     why: str
 
 
-def report(log: Log, path: str | os.PathLike[str]) -> Path:
-    """Write the page, replacing one of that name; its path.
-
-    A log that still grows gives a page on what is there now.
-    """
+def write_page(log: Log, path: str | os.PathLike[str]) -> Path:
+    """See plot.report()."""
     if not len(log):
         raise GradechoError(f"log {log.path} has no samples yet: nothing to report")
     sections = [
@@ -159,7 +154,9 @@ def _advice(ratio: float) -> str:
         return "noise rules, and more data in a step pays almost in proportion"
     if ratio < 0.25:
         return "signal rules, and more data in a step would be wasted"
-    return "near the balance, more data in a step still helps, but less than in proportion"
+    return (
+        "near the balance, more data in a step still helps, but less than in proportion"
+    )
 
 
 def _scale_section(log: Log) -> str:
@@ -221,7 +218,10 @@ def pick_layers(log: Log) -> list[Pick]:
         (count, "most signal modes: {:.0f}"),
         (misfit, "isotropic law furthest off: {:.2f}"),
         (np.where(last > 0, last, np.nan), "highest noise scale with echoes: {:,.0f}"),
-        (np.where(count == 0, np.sqrt(tau2), np.nan), "largest knee without signal: {:.3g}"),
+        (
+            np.where(count == 0, np.sqrt(tau2), np.nan),
+            "largest knee without signal: {:.3g}",
+        ),
         (-count, "fewest signal modes"),
     )
     picks: dict[int, list[str]] = {}
