@@ -30,6 +30,8 @@ SCHEMA = 1
 GROWING = 2.0
 
 
+# What h5py makes of HDF5's errors.
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 dataset_type = h5py.Dataset
 
 
@@ -45,7 +47,7 @@ def open_log_file(path: Path, deadline: float) -> h5py.File:
     else:
         try:
             look(str(path), swmr=False)
-        except OSError as error:
+        except HDF5_ERRORS as error:
             if not is_marked(path):  # or a monitor has just continued it
                 raise _unreadable(path, error) from error
     return reopen(path)
@@ -56,7 +58,7 @@ def reopen(path: Path) -> h5py.File:
     is_marked(path)
     try:
         file = _open(str(path), swmr=True)
-    except OSError as error:
+    except HDF5_ERRORS as error:
         raise _unreadable(path, error) from error
     schema = file.attrs.get("gradecho_schema")
     if schema is None or "step" not in file:
@@ -110,6 +112,8 @@ def look(path: str, *, swmr: bool) -> None:
             if not isinstance(dataset, h5py.Dataset):
                 continue
             dict(dataset.attrs)
+            for axis in dataset.dims:
+                dict(axis)
             if dataset.maxshape[:1] == (None,):
                 for row in {0, rows // 2, rows - 1} & set(range(rows)):
                     dataset[row]

@@ -17,7 +17,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from gradecho._errors import GradechoError
-from gradecho._file import LogError, dataset_type, open_log_file, reopen
+from gradecho._file import (
+    HDF5_ERRORS,
+    LogError,
+    dataset_type,
+    is_marked,
+    open_log_file,
+    reopen,
+)
 
 import numpy as np  # isort: skip  (comes with h5py, whose absence is told above)
 
@@ -89,6 +96,7 @@ class Log:
     ) -> None:
         self.path = Path(path)
         self._signature = _signature(self.path)
+        self._marked = is_marked(self.path)
         self._file: h5py.File | None = open_log_file(self.path, deadline)
         self.replaced = 0  # times that another log took its place
         self._take_stock()
@@ -97,15 +105,16 @@ class Log:
     def _take_look(self) -> None:
         """What changes while the log grows."""
         file = self._open_file
+        file["step"].refresh()
         self._count = len(file["step"])
-        self.attributes: dict[str, Any] = {
-            name: _text(value) for name, value in file.attrs.items()
-        }
 
     def _take_stock(self) -> None:
         """What does not."""
         file = self._open_file
         try:
+            self.attributes: dict[str, Any] = {
+                name: _text(value) for name, value in file.attrs.items()
+            }
             self.fields: dict[str, Field] = {
                 name: _field(dataset)
                 for name, dataset in file.items()
@@ -117,7 +126,7 @@ class Log:
                 Layer(name, int(rows), int(cols))
                 for name, (rows, cols) in zip(names, shapes)
             ]
-        except (KeyError, OSError) as error:
+        except HDF5_ERRORS as error:
             raise LogError(f"log {self.path} is damaged: {error}") from error
 
     # ---- what there is ----
@@ -144,7 +153,7 @@ class Log:
     @property
     def complete(self) -> bool:
         """Was it closed in order, by its monitor or by `gradecho recover`?"""
-        return int(self.attributes.get("clean_close", 0)) > 0
+        return not self._marked
 
     @property
     def steps(self) -> Array:
@@ -223,8 +232,11 @@ class Log:
                 )
             key[dims.index("layer")] = self.layer_index(layer)
         try:
-            values: Array = self._open_file[name][tuple(key)]
-        except OSError as error:
+            dataset = self._open_file[name]
+            if dims[:1] == ("step",):
+                dataset.refresh()
+            values: Array = dataset[tuple(key)]
+        except HDF5_ERRORS as error:
             raise LogError(f"log {self.path}: {name} is damaged: {error}") from error
         if values.dtype.kind in "SO":
             values = np.array([_text(value) for value in values])
@@ -305,13 +317,13 @@ class Log:
         signature = _signature(self.path)
         if signature == self._signature and time.time() - signature[3] > SETTLED:
             return 0
-        # Opened anew instead of refreshed dataset by dataset: this also sees
-        # the attributes, and the file that stands there now.
-        file = reopen(self.path)
+        # In this order: what is closed in order has all its rows.
+        marked = is_marked(self.path)
         replaced = signature[:2] != self._signature[:2]
-        self._file = file
-        old.close()
-        self._signature = signature
+        if replaced:
+            self._file = reopen(self.path)
+            old.close()
+        self._signature, self._marked = signature, marked
         self._take_look()
         if replaced or len(self) < before:
             self._take_stock()
@@ -423,13 +435,19 @@ def _signature(path: Path) -> tuple[int, int, int, float]:
 def _field(dataset: h5py.Dataset) -> Field:
     name = dataset.name.lstrip("/")
     scales = [
-        axis[0].name.lstrip("/") if len(axis) else f"{name}_{i}"
+        _name(axis[0]) if len(axis) else f"{name}_{i}"
         for i, axis in enumerate(dataset.dims)
     ]
     if _text(dataset.attrs.get("CLASS")) == "DIMENSION_SCALE":
         scales = [name]
     attributes = (dataset.attrs.get(a, "") for a in ("units", "long_name"))
     return Field(name, tuple(scales), *(str(_text(value)) for value in attributes))
+
+
+def _name(scale: h5py.Dataset) -> str:
+    if scale.name is None:
+        raise KeyError("the name of a dimension is gone")
+    return str(scale.name).lstrip("/")
 
 
 def _text(value: Any) -> Any:
