@@ -216,7 +216,7 @@ def pick_layers(log: Log) -> list[Pick]:
     misfit = log.read("misfit_exact", row) if "misfit_exact" in log else tau2 * np.nan
     reasons = (
         (count, "most signal modes: {:.0f}"),
-        (misfit, "isotropic law furthest off: {:.2f}"),
+        (np.where(measured, misfit, np.nan), "isotropic law furthest off: {:.2f}"),
         (np.where(last > 0, last, np.nan), "highest noise scale with echoes: {:,.0f}"),
         (
             np.where(count == 0, np.sqrt(tau2), np.nan),
