@@ -10,7 +10,7 @@ or within the training, on one rank, now and then:
     follower = followers.tensorboard("run.h5", summary_writer)
     for step in ...:
         ...
-        follower.poll()      # never waits, never raises
+        follower.poll()      # never raises
     follower.close()
 """
 
@@ -32,6 +32,7 @@ import numpy as np  # isort: skip  (its absence is told by the reader)
 __all__ = ["Follower", "scalars", "tensorboard", "wandb"]
 
 MODES = 3
+DEADLINE = 5.0  # for the first look at a log that grows
 # Training step, Unix seconds, numbers by name.
 Write = Callable[[int, float, "dict[str, float]"], None]
 
@@ -135,8 +136,10 @@ class Follower:
         self._generation = 0
 
     def poll(self) -> int:
-        """Hand over what is new; the number of samples. Never waits for a log
-        and never raises: after one GradechoWarning it does nothing more."""
+        """Hand over what is new; the number of samples. Does not wait for a
+        log, but takes a fraction of a second for the first look at one; takes
+        milliseconds then. Never raises: after one GradechoWarning it does
+        nothing more."""
         if self.failed:
             return 0
         try:
@@ -167,7 +170,7 @@ class Follower:
         if self._log is None:
             if not self.path.exists():
                 return 0
-            self._log = open_log(self.path)
+            self._log = open_log(self.path, deadline=DEADLINE)
         elif self._place == len(self._log) and self.path.exists():
             self._log.refresh()
         if self._log.replaced != self._generation:

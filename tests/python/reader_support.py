@@ -108,7 +108,6 @@ def _write(
                 made.dims[axis].attach_scale(file[dim])
 
 
-
 class Writer:
     """A process that appends to a log as a monitor does; a context."""
 

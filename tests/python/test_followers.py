@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reader_support import PACKAGE, Writer, plant
 
 import gradecho
 from gradecho import followers
+from reader_support import PACKAGE, Writer, plant
 
 NAMES = ["fc1.weight", "fc2.weight", "fc2.bias"]
 
@@ -126,7 +126,7 @@ def test_a_training_survives_whatever_comes(tmp_path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert follower.poll() == 0, "told once"
-    with pytest.raises(gradecho.GradechoError, match="no log .* came in 0.05 s"):
+    with pytest.raises(gradecho.GradechoError, match=r"no log .* came in 0.05 s"):
         follower = followers.tensorboard(tmp_path / "never.h5", Broken())
         follower.run(timeout=0.05, interval=0.01)
 
@@ -165,7 +165,11 @@ def test_tensorboard_s_own_writer(tmp_path: Path) -> None:
 def test_wandb_s_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     plant(tmp_path / "log.h5", NAMES, samples=3)
-    for name, value in (("MODE", "offline"), ("DIR", str(tmp_path)), ("SILENT", "true")):
+    for name, value in (
+        ("MODE", "offline"),
+        ("DIR", str(tmp_path)),
+        ("SILENT", "true"),
+    ):
         monkeypatch.setenv(f"WANDB_{name}", value)
     with wandb.init(project="test") as run:
         follower = followers.wandb(tmp_path / "log.h5", run)

@@ -4,6 +4,7 @@ one page that needs nothing else. Run by ctest, which sets GRADECHO_BIN."""
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from reader_support import HERE, PACKAGE, plant
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-import h5py  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import h5py
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-import gradecho  # noqa: E402
-from gradecho import _health, plot  # noqa: E402
-from gradecho.reader import Log  # noqa: E402
+import gradecho
+from gradecho import _health, plot
+from gradecho.reader import Log
 
 sys.path[:0] = [str(HERE.parent / "e2e")]
 import reference  # noqa: E402
@@ -84,16 +86,20 @@ def test_echoes_are_those_of_the_log(log: Log) -> None:
     ]
     drawn = np.concatenate(points)
     both = np.stack([seen, echo], axis=1)
-    np.testing.assert_array_equal(drawn[drawn[:, 0].argsort()], both[both[:, 0].argsort()])
+    np.testing.assert_array_equal(
+        drawn[drawn[:, 0].argsort()], both[both[:, 0].argsort()]
+    )
     assert 0 < count < len(seen) and len(points[0]) == count
     np.testing.assert_array_equal(np.sort(points[0][:, 1]), np.sort(echo[signal]))
     np.testing.assert_array_equal(
         lines(axis, "mode law, noise along the mode")[:, 1], log.read("echo_mode", 6, 1)
     )
-    bars = np.concatenate([
-        np.diff(np.array(container[2][0].get_segments())[:, :, 1])[:, 0] / 2
-        for container in axis.containers
-    ])
+    bars = np.concatenate(
+        [
+            np.diff(np.array(container[2][0].get_segments())[:, :, 1])[:, 0] / 2
+            for container in axis.containers
+        ]
+    )
     np.testing.assert_allclose(np.sort(bars), np.sort(log.read("echo_se", 6, 1)))
 
 
@@ -111,9 +117,7 @@ def test_the_knee_is_marked(log: Log) -> None:
 
 
 @pytest.mark.parametrize("layer", ["wide", "tall"])
-def test_the_curves_go_through_what_the_program_says(
-    replayed: Log, layer: str
-) -> None:
+def test_the_curves_go_through_what_the_program_says(replayed: Log, layer: str) -> None:
     axis = plot.echo_curve(replayed, layer).axes[0]
     row = len(replayed) - 1
     seen = replayed.read("s_replica", row, layer)
@@ -131,7 +135,7 @@ def test_the_curves_go_through_what_the_program_says(
 
 
 def test_layers_without_echoes_are_told(log: Log) -> None:
-    with pytest.raises(gradecho.GradechoError, match="layer fc2.bias has no echoes"):
+    with pytest.raises(gradecho.GradechoError, match=r"layer fc2\.bias has no echoes"):
         plot.echo_curve(log, "fc2.bias")
     with pytest.raises(gradecho.GradechoError, match="no echoes in step 10:"):
         plot.echo_curve(log, "fc1.weight", step=10)
@@ -142,12 +146,16 @@ def test_layers_without_echoes_are_told(log: Log) -> None:
 
 def test_noise_scales_are_those_of_the_log(log: Log) -> None:
     figure = plot.noise_scale(log)
-    panels = {axis.get_title(loc="left"): axis for axis in figure.axes if axis.get_visible()}
+    panels = {
+        axis.get_title(loc="left"): axis for axis in figure.axes if axis.get_visible()
+    }
     assert set(panels) == {"whole model", *NAMES}
     for i, name in enumerate(NAMES):
         drawn = lines(panels[name], "moving average")
         np.testing.assert_array_equal(drawn[:, 0], log.steps)
-        np.testing.assert_array_equal(drawn[:, 1], log.read("noise_scale_smooth", layer=i))
+        np.testing.assert_array_equal(
+            drawn[:, 1], log.read("noise_scale_smooth", layer=i)
+        )
         batch = lines(panels[name], "examples per step")
         assert set(batch[:, 1]) == {4 * 64.0}
         assert len(panels[name].collections) == 1, "the band"
@@ -158,7 +166,9 @@ def test_noise_scales_are_those_of_the_log(log: Log) -> None:
 def test_the_band_is_the_median_of_neighbours() -> None:
     value = np.array([10.0, 12, -3, 14, 16, 18, 20])
     low, high = plot._band(value, np.full(7, 2.0))
-    assert high[3] == 18 and low[3] == 13, "of [12, inf, 16, 18, 20], [10, -, 12, 14, 16]"
+    assert high[3] == 18 and low[3] == 13, (
+        "of [12, inf, 16, 18, 20], [10, -, 12, 14, 16]"
+    )
     low, high = plot._band(-value, np.full(7, 2.0))
     assert np.nanmin(high) > 1e3, "no upper bound is drawn to the edge"
 
@@ -201,7 +211,11 @@ def test_the_heat_map_is_the_log(log: Log) -> None:
 def test_many_layers_are_labelled_in_groups(tmp_path: Path) -> None:
     path = tmp_path / "log.h5"
     parts = ("attn.q", "attn.k", "attn.v", "attn.o", "mlp.up", "mlp.down")
-    names = ["embed", *(f"block.{i}.{part}" for i in range(25) for part in parts), "head"]
+    names = [
+        "embed",
+        *(f"block.{i}.{part}" for i in range(25) for part in parts),
+        "head",
+    ]
     plant(path, names, samples=900, every=30)
     with gradecho.open_log(path) as log:
         figure = plot.layers(log)
@@ -231,9 +245,13 @@ class Page(HTMLParser):
         self.feed(text)
         assert not self.open
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(
+        self, tag: str, attributes: list[tuple[str, str | None]]
+    ) -> None:
         self.tags.add(tag)
-        self.sources += [v or "" for k, v in attributes if k in ("src", "href", "srcset")]
+        self.sources += [
+            v or "" for k, v in attributes if k in ("src", "href", "srcset")
+        ]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -290,8 +308,14 @@ def test_what_is_wrong_is_shown(tmp_path: Path) -> None:
         found = {finding.name: finding for finding in _health.findings(log)}
         text = page(log, tmp_path / "run.html").text
     for name, value in (
-        ("noisiest replica, over the mean", "3.5 times: replica 2, fc2.weight, step 40"),
-        ("largest correlation of two replicas' noise", "0.97: replicas 0 and 1, step 90"),
+        (
+            "noisiest replica, over the mean",
+            "3.5 times: replica 2, fc2.weight, step 40",
+        ),
+        (
+            "largest correlation of two replicas' noise",
+            "0.97: replicas 0 and 1, step 90",
+        ),
         ("samples dropped", "12 beside 30 measured"),
         ("restarts of the monitors", "1: steps 140 to 150"),
         ("gradients missing or not finite", "fc2.bias: 3 of 30 samples"),
@@ -328,3 +352,22 @@ def test_from_a_shell(log: Log, tmp_path: Path) -> None:
     done = shell("report", log.path, "-o", tmp_path / "none" / "x.html")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "cannot write" in done.stderr
+
+
+# ---- the page on all this ----
+
+
+def test_the_examples_of_the_page_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    plant(tmp_path / "run.h5", NAMES)
+    monkeypatch.chdir(tmp_path)
+    text = (HERE.parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(examples) == 3
+    known: dict[str, object] = {}
+    for example in examples:
+        exec(compile(example, "docs/python.md", "exec"), known)
+    made = {"echo.svg", "noise_scale.png", "layers.svg", "run.html"}
+    assert made <= {path.name for path in tmp_path.iterdir()}

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reader_support import PACKAGE, Writer, plant
 
 import gradecho
-from gradecho import reader
+from gradecho import _file, reader
 from gradecho.reader import LogError, NoSuchFieldError
+from reader_support import PACKAGE, Writer, plant
 
 NAMES = ["fc1.weight", "fc2.weight", "fc2.bias"]
 
@@ -97,7 +97,9 @@ def test_what_is_not_there_is_told(planted: tuple[Path, dict[str, Any]]) -> None
     with pytest.raises(KeyError) as told:
         log["sigma"]
     assert str(told.value) == f"log {path} has no field 'sigma'; is it 'sigma2'?"
-    with pytest.raises(NoSuchFieldError, match=r"layer 'fc1.wieght'; is it 'fc1.weight'\?"):
+    with pytest.raises(
+        NoSuchFieldError, match=r"layer 'fc1.wieght'; is it 'fc1.weight'\?"
+    ):
         log.read("echo", layer="fc1.wieght")
     with pytest.raises(NoSuchFieldError, match="has 3 layers, not one 3"):
         log.read("echo", layer=3)
@@ -165,9 +167,10 @@ def test_tables_without_pandas(
     planted: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with gradecho.open_log(planted[0]) as log:
-        with pytest.raises(ImportError, match="tables need pandas"):
-            log.table()
+    log = gradecho.open_log(planted[0])
+    with pytest.raises(ImportError, match="tables need pandas"):
+        log.table()
+    log.close()
 
 
 # ---- logs that grow ----
@@ -303,12 +306,15 @@ def test_another_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [40, 1000, 20_000, -1])
-def test_a_copy_that_was_cut_off(tmp_path: Path, kept: int) -> None:
+def test_a_copy_that_was_cut_off(
+    tmp_path: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_file, "GROWING", 0.1)
     path, copy = tmp_path / "log.h5", tmp_path / "copy.h5"
     with Writer(path) as writer:
         writer.append(20)
         copy.write_bytes(path.read_bytes()[:kept])  # while it is marked as growing
-    with pytest.raises(LogError, match="cut off|not a log"):
+    with pytest.raises(LogError, match=r"cut off|not a log"):
         gradecho.open_log(copy, deadline=5)
 
 
@@ -335,7 +341,7 @@ def test_damage_that_hdf5_waits_for_in_vain(tmp_path: Path) -> None:
     data[at + 20 : at + 60] = bytes(40)
     path.write_bytes(data)
     began = time.monotonic()
-    with pytest.raises(LogError, match="could not be read within 3 s|is damaged"):
+    with pytest.raises(LogError, match=r"could not be read within 3 s|is damaged"):
         gradecho.open_log(path, deadline=3)
     assert time.monotonic() - began < 60
 
