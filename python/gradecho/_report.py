@@ -11,9 +11,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradecho import plot
 from gradecho._errors import GradechoError
 from gradecho._health import findings
+from gradecho._plot_echo import echo_curve
+from gradecho._plot_layers import layers
+from gradecho._plot_scale import examples_per_step, last_known, noise_scale
 from gradecho._style import number, styled
 from gradecho.reader import Log, LogError
 
@@ -117,7 +119,7 @@ def _head(log: Log) -> str:
 def _verdict(log: Log) -> str:
     """What batch size and noise have to do with each other, in a sentence or
     two; and how much of the spectra is signal."""
-    total = plot.examples_per_step(log)
+    total = examples_per_step(log)
     batch = float(total[-1])
     smooth = log.read("model_noise_scale_smooth")
     known = np.flatnonzero(np.isfinite(smooth))
@@ -162,7 +164,7 @@ def _advice(ratio: float) -> str:
 def _scale_section(log: Log) -> str:
     return _section(
         "Noise scale",
-        _image(plot.noise_scale(log), "Noise scale over training steps"),
+        _image(noise_scale(log), "Noise scale over training steps"),
         "Examples at which noise and signal are equal; at the upper right the "
         "last moving average. Above the dashed line noise rules the step. The "
         "moving average, a ratio of averages over many samples, lags behind. "
@@ -174,7 +176,7 @@ def _layer_section(log: Log) -> str:
     parts = []
     for what, text in (("knee", "Knee"), ("signal", "Signal modes")):
         try:
-            figure = plot.layers(log, what)
+            figure = layers(log, what)
         except GradechoError:  # no value in any layer
             continue
         parts.append(_image(figure, f"{text} of each layer over training steps"))
@@ -187,7 +189,7 @@ def _curve_section(log: Log) -> str:
         return _section("Echoes", "<p>No sample has echoes.</p>")
     parts = [
         _image(
-            plot.echo_curve(log, pick.layer),
+            echo_curve(log, pick.layer),
             f"Echo curve of {log.layers[pick.layer].name}",
             f"{log.layers[pick.layer].name}: {pick.why}.",
         )
@@ -211,7 +213,7 @@ def pick_layers(log: Log) -> list[Pick]:
     count = log.read("signal_modes", row).astype(float)
     measured = (count >= 0) & np.isfinite(log.read("echo", row)).any(axis=1)
     count[~measured] = np.nan
-    last = np.where(measured, plot.last_known(log, "noise_scale_smooth"), np.nan)
+    last = np.where(measured, last_known(log, "noise_scale_smooth"), np.nan)
     tau2 = np.where(measured, log.read("tau2_edge", row), np.nan)
     misfit = log.read("misfit_exact", row) if "misfit_exact" in log else tau2 * np.nan
     reasons = (

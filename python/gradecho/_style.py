@@ -9,6 +9,7 @@ from typing import Any
 
 try:
     import matplotlib
+    from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 except ImportError as error:
@@ -68,6 +69,14 @@ def styled() -> Iterator[None]:
 def new_figure(width: float, height: float) -> Figure:
     """Not pyplot's: no window, nothing to close."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def figure_for(axes: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    """The axes to draw into, a new figure's if there are none."""
+    if axes is not None:
+        return axes.figure, axes
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
 
 
 def plain(text: str) -> str:

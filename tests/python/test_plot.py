@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gradecho
-from gradecho import _health, plot
+from gradecho import _health, _plot_layers, _plot_scale, plot
 from gradecho.reader import Log
 
 sys.path[:0] = [str(HERE.parent / "e2e")]
@@ -165,11 +165,11 @@ def test_noise_scales_are_those_of_the_log(log: Log) -> None:
 
 def test_the_band_is_the_median_of_neighbours() -> None:
     value = np.array([10.0, 12, -3, 14, 16, 18, 20])
-    low, high = plot._band(value, np.full(7, 2.0))
+    low, high = _plot_scale._band(value, np.full(7, 2.0))
     assert high[3] == 18 and low[3] == 13, (
         "of [12, inf, 16, 18, 20], [10, -, 12, 14, 16]"
     )
-    low, high = plot._band(-value, np.full(7, 2.0))
+    low, high = _plot_scale._band(-value, np.full(7, 2.0))
     assert np.nanmin(high) > 1e3, "no upper bound is drawn to the edge"
 
 
@@ -222,10 +222,10 @@ def test_many_layers_are_labelled_in_groups(tmp_path: Path) -> None:
         labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
         assert labels == ["embed", *(f"block.{i}" for i in range(25)), "head"]
         grid = drawn_grid(figure)
-        assert grid.shape == (152, plot.COLUMNS)
+        assert grid.shape == (152, _plot_layers.COLUMNS)
         whole = np.sqrt(log.read("tau2_edge"))
         assert whole.min() <= grid.min() and grid.max() <= whole.max()
-        assert len(plot.noise_scale(log).axes) == plot.PANELS
+        assert len(plot.noise_scale(log).axes) == _plot_scale.PANELS
 
 
 # ---- the report ----
