@@ -27,6 +27,9 @@ if(GRADECHO_SANITIZE)
     -fno-sanitize-recover=all)
   target_link_options(gradecho_flags INTERFACE -fsanitize=${GRADECHO_SANITIZE})
 endif()
+if(GRADECHO_FUZZ) # coverage for the fuzzer; its own main comes with the targets
+  target_compile_options(gradecho_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # gradecho_layer(NAME SOURCES ... [USES layers] [NEEDS third-party targets])
 function(gradecho_layer name)

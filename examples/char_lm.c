@@ -138,7 +138,7 @@ static void watch_open(struct job *job)
 {
     struct gradecho_options options = gradecho_options_default();
     struct gradecho_layer layers[MODEL_LAYERS];
-    char why[256] = "";
+    char why[512] = "";
 
     for (int l = 0; l < MODEL_LAYERS; l++)
         layers[l] =

@@ -126,7 +126,10 @@ gradecho_open(const struct gradecho_options *options, gradecho **handle);
  *         GRADECHO_NOT_WANTED  no monitor is attached, or this step is not
  *                              sampled: do nothing
  *         GRADECHO_DROPPED     all slots are in use: counted, do nothing
- *         GRADECHO_E_ARG       a sample is already begun, or step < 0 */
+ *         GRADECHO_E_ARG       a sample is already begun; or step is negative,
+ *                              or not above the last sample's: steps count on
+ *                              from epoch to epoch, since the monitors match
+ *                              the ranks' samples by them */
 GRADECHO_API gradecho_status gradecho_begin(gradecho *handle, int64_t step);
 
 /* Copy one layer's local gradient (before the training's allreduce) into the

@@ -18,7 +18,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradecho._errors import GradechoError, GradechoWarning
+from gradecho._errors import GradechoError, GradechoWarning, Place
 from gradecho._version import version as _version
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def watch(
 
     Raises GradechoError for an argument that cannot be meant.
     """
-    from gradecho._watch import Options, start
+    from gradecho._options import Options
+    from gradecho._watch import start
 
     return start(
         model,
@@ -101,4 +102,5 @@ def watch(
             slots=slots,
             wait=wait,
         ),
+        Place.of_caller(2),
     )

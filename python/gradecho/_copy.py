@@ -3,8 +3,9 @@ from a GPU.
 
 On a GPU nothing here makes the training's stream wait. A gradient is kept
 until it is copied: autograd then gives the parameter a copy of its own, which
-DDP and the optimizer may overwrite. The memory that this takes is that of one
-gradient, for as long as the copies run.
+DDP and the optimizer may overwrite. For that it must be the very tensor that
+autograd has; a detach()ed one would share memory that is given to the parameter
+all the same. This takes the memory of one gradient while the copies run.
 """
 
 from __future__ import annotations
@@ -42,28 +43,38 @@ class Copier:
 
     def put(self, replica: int, layer: int, gradient: Tensor) -> None:
         """Write a gradient; add it, if there is one of that replica already."""
-        gradient = gradient.detach()
-        if gradient.is_sparse:
-            gradient = gradient.to_dense()
+        key = replica, layer
         with self._lock:
-            key = replica, layer
             again = key in self._written
             self._written.add(key)
-            if gradient.is_cuda:
-                self._gpu = self._gpu or _SideStreams()
-                place = self._place(replica, layer)
-                self._gpu.put(key, place, gradient, again)
-            elif gradient.device.type != "cpu":
-                raise TypeError(
-                    f"gradients on {gradient.device} are not supported, only "
-                    "those in host memory or on a CUDA device"
-                )
-            elif again:
-                self._place(replica, layer).add_(gradient)
-            elif gradient.is_contiguous() and gradient.dtype is self._dtypes[layer]:
+            if (
+                not again
+                and gradient.is_cpu
+                and not gradient.is_sparse
+                and gradient.dtype is self._dtypes[layer]
+                and gradient.is_contiguous()
+            ):
                 self._handoff.write(replica, layer, gradient.data_ptr())
             else:
-                self._place(replica, layer).copy_(gradient)
+                with torch.no_grad():
+                    self._put_by_torch(key, gradient, again)
+
+    def _put_by_torch(self, key: Key, gradient: Tensor, again: bool) -> None:
+        if gradient.is_sparse:
+            gradient = gradient.to_dense()
+        place = self._place(*key)
+        if gradient.is_cuda:
+            self._gpu = self._gpu or _SideStreams()
+            self._gpu.put(key, place, gradient, again)
+        elif not gradient.is_cpu:
+            raise TypeError(
+                f"gradients on {gradient.device} are not supported, only those "
+                "in host memory or on a CUDA device"
+            )
+        elif again:
+            place.add_(gradient)
+        else:
+            place.copy_(gradient)
 
     def when_done(self, then: Callable[[], None]) -> None:
         """Call `then` when the sample's copies have arrived: now, or in a
@@ -167,7 +178,8 @@ class _SideStreams:
         if any(start <= address < end for start, end in self._locked):
             return
         start, end = _mapping(address)
-        error = torch.cuda.cudart().cudaHostRegister(start, end - start, 0)
+        portable = 1  # for all devices of this process
+        error = torch.cuda.cudart().cudaHostRegister(start, end - start, portable)
         if int(error) != 0:
             raise RuntimeError(
                 f"the segment's {end - start} bytes cannot be page-locked "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import dataclass
 
 
 class GradechoError(ValueError):
@@ -14,10 +15,24 @@ class GradechoWarning(UserWarning):
     """Something is not watched; the training goes on as without gradecho."""
 
 
-def warn(text: str, stacklevel: int = 2) -> None:
+@dataclass(frozen=True)
+class Place:
+    """A line of the training, which warnings are about."""
+
+    file: str
+    line: int
+
+    @classmethod
+    def of_caller(cls, above: int) -> Place:
+        """The line that called the caller's caller, `above` = 2, and so on."""
+        frame = sys._getframe(above)
+        return cls(frame.f_code.co_filename, frame.f_lineno)
+
+
+def warn(text: str, place: Place) -> None:
     """Warn, and never raise: a filter that turns warnings into errors is meant
     for the training's own, which must not die of ours."""
     try:
-        warnings.warn(text, GradechoWarning, stacklevel=stacklevel + 1)
+        warnings.warn_explicit(text, GradechoWarning, place.file, place.line)
     except GradechoWarning:
         print(f"gradecho: warning: {text}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ parameters, the sentinels, tell that a backward pass took place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ SUPPORTED = (
     "fully_shard(), and modules that are not distributed"
 )
 
-# receive(layer, gradient)
+# receive(layer, gradient); returns nothing, which leaves the gradient as it is
 Receive = Callable[[int, Tensor], None]
 
 
@@ -120,7 +120,7 @@ class Model:
             return _hook_unsharded(self.module, weights, receive)
         return Hooks(
             [
-                weight.parameter.register_hook(partial(_pass_on, receive, index))
+                weight.parameter.register_hook(partial(receive, index))
                 for index, weight in weights
                 if weight.parameter.requires_grad
             ]
@@ -131,10 +131,6 @@ def sentinels(weights: Sequence[Weight]) -> list[tuple[int, Weight]]:
     """A few weights that a backward pass hardly leaves out."""
     chosen = sorted({0, len(weights) // 2, len(weights) - 1})
     return [(index, weights[index]) for index in chosen]
-
-
-def _pass_on(receive: Receive, index: int, gradient: Tensor) -> None:
-    receive(index, gradient)  # None: the gradient stays as it is
 
 
 def _hook_unsharded(
@@ -157,7 +153,7 @@ def _hook_unsharded(
             if hasattr(whole, "to_local"):
                 raise TypeError(f"{attribute} is still sharded in forward()")
             hooked[index] = whole
-            hooks.handles.append(whole.register_hook(partial(_pass_on, receive, index)))
+            hooks.handles.append(whole.register_hook(partial(receive, index)))
 
     for owner in owned:
         hooks.handles.append(owner.register_forward_pre_hook(find))
@@ -172,7 +168,7 @@ def _kind(module: nn.Module) -> str:
     if isinstance(module, DistributedDataParallel):
         return "ddp"
     if not isinstance(module, nn.Module):
-        raise GradechoError(f"a {type(module).__name__} is not a module; {SUPPORTED}")
+        raise GradechoError(f"{type(module).__name__} is not a module; {SUPPORTED}")
     names = {kind.__name__ for kind in type(module).__mro__}
     if "FSDPModule" in names:
         return "sharded"
@@ -210,3 +206,40 @@ def _layer(name: str, parameter: nn.Parameter) -> Layer:
     """As a matrix: a convolution kernel is out x rest, a vector 1 x n."""
     rows = parameter.shape[0] if parameter.dim() > 1 else 1
     return Layer(name, rows, parameter.numel() // rows, DTYPES[parameter.dtype])
+
+
+class ForwardHook:
+    """Calls before(inputs) before each forward pass. It hangs on the model, and
+    a copy of the model is not watched."""
+
+    def __init__(self, before: Callable[[Sequence[Any]], None] | None = None) -> None:
+        self._before = before
+
+    def register(self, module: nn.Module) -> Any:
+        try:
+            return module.register_forward_pre_hook(self, with_kwargs=True)
+        except TypeError:  # before torch 2.0
+            return module.register_forward_pre_hook(self)
+
+    def __call__(
+        self,
+        module: nn.Module,
+        inputs: tuple[Any, ...],
+        named: Mapping[str, Any] | None = None,
+    ) -> None:
+        if self._before is not None:
+            self._before((*inputs, *(named or {}).values()))
+
+    def __deepcopy__(self, _: object) -> ForwardHook:
+        return ForwardHook()
+
+    def __reduce__(self) -> tuple[type[ForwardHook], tuple[()]]:
+        return ForwardHook, ()
+
+
+def first_dimension(inputs: Sequence[Any]) -> float:
+    """Of the first tensor found: by custom the number of examples."""
+    for value in inputs:
+        if isinstance(value, Tensor):
+            return float(value.shape[0]) if value.dim() else 0.0
+    return 0.0

@@ -14,17 +14,17 @@ import atexit
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import nan
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gradecho._copy import Copier, later
-from gradecho._errors import GradechoError, warn
+from gradecho._errors import GradechoError, Place, warn
 from gradecho._library import (
     REPLICAS_MAX,
     SESSION_VARIABLE,
@@ -32,48 +32,15 @@ from gradecho._library import (
     HandoffError,
     library,
 )
-from gradecho._model import Hooks, Model, Weight, sentinels
-
-
-@dataclass(frozen=True)
-class Options:
-    """The arguments of gradecho.watch()."""
-
-    session: str | None = None
-    accumulation: int | None = None
-    average: bool = False
-    loss_divisor: float = 1.0
-    batch_size: float | None = None
-    scaler: Any = None
-    slots: int = 2
-    wait: float = 0.0
-
-    def __post_init__(self) -> None:
-        def check(good: bool, text: str) -> None:
-            if not good:
-                raise GradechoError(text)
-
-        most = self.accumulation or 1
-        check(
-            self.accumulation is None
-            or 1 <= most <= REPLICAS_MAX
-            or (self.average and most >= 1),
-            f"accumulation must be 1 to {REPLICAS_MAX} (more with "
-            f"average=True), not {self.accumulation}",
-        )
-        check(
-            isfinite(self.loss_divisor) and self.loss_divisor > 0,
-            f"loss_divisor must be positive, not {self.loss_divisor}",
-        )
-        check(
-            self.batch_size is None or self.batch_size > 0,
-            f"batch_size must be positive, not {self.batch_size}",
-        )
-        check(2 <= self.slots <= 64, f"slots must be 2 to 64, not {self.slots}")
-        check(
-            self.scaler is None or hasattr(self.scaler, "get_scale"),
-            f"scaler must be a GradScaler, not a {type(self.scaler).__name__}",
-        )
+from gradecho._model import (
+    ForwardHook,
+    Hooks,
+    Model,
+    Weight,
+    first_dimension,
+    sentinels,
+)
+from gradecho._options import Options
 
 
 @dataclass
@@ -91,9 +58,9 @@ class Step:
     sizes: list[float] = field(default_factory=list)
 
 
-def start(module: nn.Module, options: Options) -> Watch:
+def start(module: nn.Module, options: Options, place: Place) -> Watch:
     """gradecho.watch(): a watch, which is without effect if it cannot be had."""
-    watch = Watch(Model(module), options)
+    watch = Watch(Model(module), options, place)
     atexit.register(_close_at_exit, weakref.ref(watch))
     return watch
 
@@ -107,9 +74,10 @@ def _close_at_exit(reference: weakref.ref[Watch]) -> None:
 class Watch:
     """Hands over the gradients of one model; made by gradecho.watch()."""
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: Options, place: Place) -> None:
         self._model = model
         self._options = options
+        self._place = place  # of the call of gradecho.watch()
         self._rank = 0
         self._session = options.session or os.environ.get(SESSION_VARIABLE, "")
         self._batch_size = options.batch_size
@@ -222,7 +190,8 @@ class Watch:
             if self._arrived and self._step is not None:
                 self._end_micro_batch()
             self._finish()
-        self._release()
+        with self._guard():
+            self._release()
         if self._failure is None and not self._samples and not self._skipped:
             self._tell(
                 f"session {self._session}: no sample was handed over: no "
@@ -243,7 +212,7 @@ class Watch:
         library()
         if self._model.kind == "sharded":  # now, as all parameters are sharded
             self._look()
-        hook = _ForwardHook(self)
+        hook = ForwardHook(self._before_forward)
         self._forward.handles.append(hook.register(self._model.module))
 
     def _look(self) -> None:
@@ -301,7 +270,7 @@ class Watch:
         """Once for a cause that all ranks share, else with the rank."""
         shared = text.startswith(("no session", "session "))
         if not shared or self._rank == 0:
-            warn(text if shared else f"rank {self._rank}: {text}", 4)
+            warn(text if shared else f"rank {self._rank}: {text}", self._place)
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
@@ -310,19 +279,22 @@ class Watch:
 
     # ---- steps and micro-batches ----
 
-    def _before_forward(self, inputs: tuple[Any, ...]) -> None:
+    def _before_forward(self, inputs: Sequence[Any]) -> None:
         """The model is about to be called."""
         if self._failure is not None:
-            self._release()  # not in a gradient's hook, where it happened
-            return
-        if not (torch.is_grad_enabled() and self._model.module.training):
-            return
+            with self._guard():  # not in a gradient's hook, where it happened
+                self._release()
+        elif torch.is_grad_enabled() and self._model.module.training:
+            with self._guard():
+                self._look_at_call(inputs)
+
+    def _look_at_call(self, inputs: Sequence[Any]) -> None:
         if self._arrived and not self._explicit:
             self._end_micro_batch()
         step = self._begin_micro_batch()
         step.synchronises = self._model.synchronises()
         if step.sampled and len(step.sizes) <= step.micro:
-            size = self._batch_size or _first_dimension(inputs)
+            size = self._batch_size or first_dimension(inputs)
             if size:
                 step.sizes.append(size)
 
@@ -439,57 +411,24 @@ class Watch:
         self._arrived = True
 
     def _take(self, layer: int, gradient: Tensor) -> None:
-        with self._guard():
-            self._arrived = True
-            step = self._step
-            if step is None or not step.sampled or self._failure is not None:
-                return
-            assert self._handoff is not None
-            assert self._copier is not None
-            replica = 0 if self._options.average else step.micro
-            if replica < self._handoff.replicas:
-                self._copier.put(replica, layer, gradient)
-            else:
-                self._tell_once(
-                    f"a step has more than {self._handoff.replicas} "
-                    "micro-batches, of which the others are not measured: say "
-                    "how many there are by gradecho.watch(..., accumulation=N)"
-                )
+        self._arrived = True
+        step = self._step
+        if step is None or not step.sampled or self._failure is not None:
+            return
+        try:  # not _guard(), which takes longer than all of this
+            self._put(step, layer, gradient)
+        except Exception as error:
+            self._fail(error)
 
-
-class _ForwardHook:
-    """What hangs on the model. A copy of the model is not watched."""
-
-    def __init__(self, watch: Watch | None = None) -> None:
-        self._watch = watch
-
-    def register(self, module: nn.Module) -> Any:
-        try:
-            return module.register_forward_pre_hook(self, with_kwargs=True)
-        except TypeError:  # before torch 2.0
-            return module.register_forward_pre_hook(self)
-
-    def __call__(
-        self,
-        module: nn.Module,
-        inputs: tuple[Any, ...],
-        named: Mapping[str, Any] | None = None,
-    ) -> None:
-        watch = self._watch
-        if watch is not None:
-            with watch._guard():
-                watch._before_forward((*inputs, *(named or {}).values()))
-
-    def __deepcopy__(self, _: object) -> _ForwardHook:
-        return _ForwardHook()
-
-    def __reduce__(self) -> tuple[type[_ForwardHook], tuple[()]]:
-        return _ForwardHook, ()
-
-
-def _first_dimension(inputs: Any) -> float:
-    """Of the first tensor found: by custom the number of examples."""
-    for value in inputs:
-        if isinstance(value, Tensor):
-            return float(value.shape[0]) if value.dim() else 0.0
-    return 0.0
+    def _put(self, step: Step, layer: int, gradient: Tensor) -> None:
+        assert self._handoff is not None
+        assert self._copier is not None
+        replica = 0 if self._options.average else step.micro
+        if replica < self._handoff.replicas:
+            self._copier.put(replica, layer, gradient)
+        else:
+            self._tell_once(
+                f"a step has more than {self._handoff.replicas} micro-batches, "
+                "of which the others are not measured: say how many there are by "
+                "gradecho.watch(..., accumulation=N)"
+            )

@@ -45,15 +45,17 @@ int ge_cli_parse(const struct argp *argp, int argc, char **argv, void *input)
 
     if (!asks_for_help(argc, argv))
         captured = open_memstream(&text, &size);
-    if (captured == NULL) {
-        argp_parse(argp, argc, argv, 0, NULL, input);
-        return GE_EXIT_OK;
-    }
-    stderr = captured; /* getopt below argp writes there, too */
-    failed = argp_parse(argp, argc, argv, ARGP_NO_EXIT, NULL, input);
+    if (captured != NULL)
+        stderr = captured; /* getopt below argp writes there, too */
+    failed = argp_parse(argp, argc, argv, captured != NULL ? ARGP_NO_EXIT : 0,
+                        NULL, input);
     stderr = terminal;
-    fclose(captured);
-    if (failed != 0 && is_first_rank()) {
+    if (captured != NULL)
+        fclose(captured);
+    if (failed != 0 && (text == NULL || text[0] == '\0')) {
+        /* Not a mistake of the user, nor one that all ranks make. */
+        ge_error("cannot read the command line: %s", strerror(failed));
+    } else if (failed != 0 && is_first_rank()) {
         /* "gradecho replay: what is wrong", then lines of general advice. */
         text[strcspn(text, "\n")] = '\0';
         fprintf(stderr, "%s; see %s --help\n", text, argv[0]);

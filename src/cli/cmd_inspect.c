@@ -169,6 +169,33 @@ fail:
     return status;
 }
 
+/* The first step after the last restart of the monitors that left a row. */
+static gradecho_status find_restart(ge_log_reader *reader,
+                                    struct ge_digest *digest)
+{
+    gradecho_status status = GRADECHO_OK;
+    const uint64_t rows = digest->rows;
+    double *restarts = NULL;
+    int64_t step = -1;
+    uint64_t at = rows;
+
+    digest->restarted = -1;
+    if (digest->facts->restarts <= 0)
+        return GRADECHO_OK;
+    restarts = ge_alloc((size_t)rows, sizeof *restarts);
+    GE_FAIL_IF(restarts == NULL, GRADECHO_E_NOMEM, "no memory for %llu rows",
+               (unsigned long long)rows);
+    GE_TRY(ge_log_read(reader, GE_RESTARTS, 0, rows, restarts));
+    while (at > 0 && restarts[at - 1] == restarts[rows - 1])
+        at--;
+    if (restarts[rows - 1] > 0.0)
+        GE_TRY(ge_log_steps(reader, at, 1, &step));
+    digest->restarted = step;
+fail:
+    free(restarts);
+    return status;
+}
+
 static gradecho_status load(ge_log_reader *reader, const struct arguments *a,
                             struct ge_digest *digest)
 {
@@ -179,6 +206,7 @@ static gradecho_status load(ge_log_reader *reader, const struct arguments *a,
 
     GE_TRY(ge_log_refresh(reader, &digest->rows));
     GE_TRY(find_row(reader, a->path, digest->rows, a->step, &index));
+    GE_TRY(find_restart(reader, digest));
     digest->averaged = index + 1 < AVERAGED_MAX ? index + 1 : AVERAGED_MAX;
     GE_TRY(ge_row_init(&digest->row, dims));
     GE_TRY(ge_row_init(&digest->echo, dims));
@@ -231,10 +259,11 @@ int ge_cmd_inspect(int argc, char **argv)
     setlocale(LC_CTYPE, "");
     const bool unicode = isatty(STDOUT_FILENO) == 1 &&
                          strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
-    const bool printed = a.json ? ge_inspect_json(&digest, stdout)
-                                : ge_inspect_table(&digest, unicode, stdout);
-
-    GE_FAIL_IF(!printed || fflush(stdout) != 0, GRADECHO_E_SYS,
+    if (a.json)
+        GE_TRY(ge_inspect_json(&digest, stdout));
+    else
+        ge_inspect_table(&digest, unicode, stdout);
+    GE_FAIL_IF(fflush(stdout) != 0 || ferror(stdout), GRADECHO_E_SYS,
                "cannot write to standard output");
 fail:
     ge_row_fini(&digest.row);

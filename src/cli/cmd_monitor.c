@@ -16,12 +16,13 @@
 #include "try.h"
 
 /* Set by a signal; every rank notices within a second. */
-static volatile sig_atomic_t stop;
+static volatile sig_atomic_t stop, terminated;
 
 static void on_signal(int number)
 {
-    (void)number;
     stop = 1;
+    if (number == SIGTERM)
+        terminated = 1;
 }
 
 /* Without SA_RESTART: a signal ends the wait that it interrupts. mpirun
@@ -38,11 +39,11 @@ static void catch_signals(void)
 }
 
 enum { SETS_MAX = 64 };
-enum { KEY_SET = 0x100, KEY_SESSION, KEY_LOG, KEY_OVERWRITE };
+enum { KEY_SET = 0x100, KEY_SESSION, KEY_LOG, KEY_OVERWRITE, KEY_RESUME };
 
 struct arguments {
     bool replay;
-    bool overwrite;
+    bool overwrite, resume;
     int verbose;
     const char *config, *session, *log, *gradients;
     const char *set[SETS_MAX];
@@ -54,6 +55,7 @@ static const struct argp_option options[] = {
     {"set", KEY_SET, "KEY=VALUE", 0, "set one key of the configuration", 0},
     {"log", KEY_LOG, "FILE", 0, "the log to write (HDF5)", 0},
     {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a log that exists", 0},
+    {"resume", KEY_RESUME, NULL, 0, "append to a log that exists", 0},
     {"session", KEY_SESSION, "NAME", 0,
      "session that the trainers use (monitor); default $GRADECHO_SESSION", 0},
     {"verbose", 'v', NULL, 0, "tell every sample", 0},
@@ -77,6 +79,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case KEY_OVERWRITE:
         a->overwrite = true;
         break;
+    case KEY_RESUME:
+        a->resume = true;
+        break;
     case KEY_SESSION:
         a->session = value;
         break;
@@ -97,6 +102,11 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case ARGP_KEY_END:
         if (a->replay && a->gradients == NULL) {
             argp_error(state, "no file of gradients is named");
+            return EINVAL;
+        }
+        if (a->resume && a->overwrite) {
+            argp_error(state, "--resume keeps a log that --overwrite replaces: "
+                              "choose one");
             return EINVAL;
         }
         break;
@@ -181,6 +191,7 @@ static gradecho_status run_engine(ge_comm *comm, const struct arguments *a)
         .gradients = a->gradients,
         .log_path = a->log != NULL ? a->log : config.log_path,
         .overwrite = a->overwrite,
+        .resume = a->resume,
         .progress = a->replay && isatty(STDERR_FILENO) == 1,
         .stop = &stop,
     };
@@ -209,6 +220,7 @@ static int start(int argc, char **argv, bool replay, const char *arguments_help,
         return ge_status_exit_code(status);
     ge_message_init(a.verbose > 0 ? GE_DEBUG : GE_INFO,
                     ge_comm_size(comm) > 1 ? ge_comm_rank(comm) : -1);
+    ge_comm_set_terminated(comm, &terminated);
     status = run_engine(comm, &a);
     if (status == GRADECHO_E_MPI || status == GRADECHO_E_TIMEOUT)
         ge_comm_abort(comm, ge_status_exit_code(status));

@@ -13,6 +13,7 @@ struct ge_digest {
     const char *path;
     const struct ge_log_facts *facts;
     uint64_t rows;       /* committed */
+    long long restarted; /* step before which the monitors last restarted; -1 */
     uint64_t averaged;   /* rows behind `noise`, up to and with the shown one */
     struct ge_row row;   /* the row shown */
     struct ge_row echo;  /* the last row with echoes up to it; step -1: none */
@@ -29,11 +30,12 @@ static inline double ge_digest_value(const struct ge_row *row,
     return row->values[field][index];
 }
 
-/* A table for people. `unicode`: the terminal shows block characters. False
- * if `out` fails. */
-bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out);
+/* A table for people. `unicode`: the terminal shows block characters. */
+void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out);
 
-/* One JSON object; missing numbers are null. False if `out` fails. */
-bool ge_inspect_json(const struct ge_digest *digest, FILE *out);
+/* One JSON object; missing numbers are null. The caller looks whether `out`
+ * failed. \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status
+ge_inspect_json(const struct ge_digest *digest, FILE *out);
 
 #endif

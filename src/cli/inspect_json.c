@@ -6,12 +6,21 @@
 #include <math.h>
 
 #include "inspect.h"
+#include "try.h"
 
 static json_t *value(double number, bool integer)
 {
     if (!isfinite(number) || (integer && number < 0.0))
         return json_null();
     return integer ? json_integer((json_int_t)number) : json_real(number);
+}
+
+/* Give up a value that is not whole. jansson refuses what is missing, so that
+ * each of its failures shows where the value is put into another one. */
+static json_t *drop(json_t *made)
+{
+    json_decref(made);
+    return NULL;
 }
 
 /* Field values first .. first + count - 1: a scalar, or a list. */
@@ -25,17 +34,38 @@ static json_t *values(const struct ge_row *row, enum ge_field field,
         return value(row->values[field][first], integer);
     array = json_array();
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(array,
-                              value(row->values[field][first + i], integer));
+        if (json_array_append_new(
+                array, value(row->values[field][first + i], integer)) != 0)
+            return drop(array);
     return array;
 }
 
-/* What the rows say of one layer: noise of the row shown, mode fields of the
- * row with echoes. */
+/* A layer's part of a field: noise of the row shown, mode fields of the row
+ * with echoes. */
+static json_t *layer_values(const struct ge_digest *d, size_t l,
+                            enum ge_field field)
+{
+    const struct ge_dimensions *dims = &d->row.dims;
+
+    switch (ge_fields[field].shape) {
+    case GE_PER_REPLICA:
+        return values(&d->row, field, l * dims->replicas, dims->replicas, true);
+    case GE_PER_MODE:
+        return values(&d->echo, field, l * dims->modes, dims->modes, true);
+    default:
+        return values(&d->row, field, l, 1, false);
+    }
+}
+
+static bool is_of_step(enum ge_field field)
+{
+    return ge_fields[field].shape == GE_PER_STEP ||
+           ge_fields[field].shape == GE_PER_PAIR;
+}
+
 static json_t *layer_object(const struct ge_digest *d, size_t l)
 {
     const struct ge_log_layer *layer = &d->facts->layers[l];
-    const struct ge_dimensions *dims = &d->row.dims;
     json_t *object =
         json_pack("{s:s, s:I, s:I, s:o, s:o}", "layer", layer->name, "rows",
                   (json_int_t)layer->rows, "cols", (json_int_t)layer->cols,
@@ -44,52 +74,62 @@ static json_t *layer_object(const struct ge_digest *d, size_t l)
 
     for (int f = 0; f < GE_FIELDS; f++) {
         const enum ge_field field = (enum ge_field)f;
-        json_t *made = NULL;
 
-        if (ge_fields[f].shape == GE_PER_LAYER)
-            made = values(&d->row, field, l, 1, false);
-        else if (ge_fields[f].shape == GE_PER_REPLICA)
-            made = values(&d->row, field, l * dims->replicas, dims->replicas,
-                          true);
-        else if (ge_fields[f].shape == GE_PER_MODE)
-            made = values(&d->echo, field, l * dims->modes, dims->modes, true);
-        if (made != NULL)
-            json_object_set_new(object, ge_fields[f].name, made);
+        if (!is_of_step(field) &&
+            json_object_set_new(object, ge_fields[f].name,
+                                layer_values(d, l, field)) != 0)
+            return drop(object);
     }
     return object;
 }
 
-bool ge_inspect_json(const struct ge_digest *d, FILE *out)
+/* All of it; NULL if memory is short. */
+static json_t *digest_object(const struct ge_digest *d)
 {
     json_t *layers = json_array();
-    json_t *root =
-        json_pack("{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log",
-                  d->path, "session", d->facts->session, "world_size",
-                  (json_int_t)d->facts->world_size, "samples",
-                  (json_int_t)d->rows, "clean_close", d->facts->clean_close,
-                  "step", (json_int_t)d->row.step, "echo_step",
-                  d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
-                                    : json_null(),
-                  "averaged", (json_int_t)d->averaged, "noise_scale_average",
-                  value(d->model_scale, false));
-    bool printed = false;
+    json_t *root = json_pack(
+        "{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log", d->path,
+        "session", d->facts->session, "world_size",
+        (json_int_t)d->facts->world_size, "samples", (json_int_t)d->rows,
+        "clean_close", d->facts->end == GE_LOG_CLOSED, "step",
+        (json_int_t)d->row.step, "echo_step",
+        d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
+                          : json_null(),
+        "averaged", (json_int_t)d->averaged, "noise_scale_average",
+        value(d->model_scale, false));
+    bool whole = true;
 
     for (int f = 0; f < GE_FIELDS; f++) {
-        const enum ge_shape shape = ge_fields[f].shape;
+        const enum ge_field field = (enum ge_field)f;
 
-        if (shape == GE_PER_STEP || shape == GE_PER_PAIR)
-            json_object_set_new(
-                root, ge_fields[f].name,
-                values(&d->row, (enum ge_field)f, 0, 2, shape == GE_PER_PAIR));
+        if (is_of_step(field))
+            whole = whole && json_object_set_new(root, ge_fields[f].name,
+                                                 values(&d->row, field, 0, 2,
+                                                        ge_fields[f].shape ==
+                                                            GE_PER_PAIR)) == 0;
     }
     for (size_t l = 0; l < d->row.dims.layers; l++)
         if (d->shown[l])
-            json_array_append_new(layers, layer_object(d, l));
-    json_object_set_new(root, "layers", layers);
-    printed =
+            whole =
+                whole && json_array_append_new(layers, layer_object(d, l)) == 0;
+    /* Takes the layers, whether it succeeds or not. */
+    if (json_object_set_new(root, "layers", layers) != 0 || !whole)
+        return drop(root);
+    return root;
+}
+
+gradecho_status ge_inspect_json(const struct ge_digest *d, FILE *out)
+{
+    gradecho_status status = GRADECHO_OK;
+    json_t *root = digest_object(d);
+    const bool printed =
         root != NULL &&
         json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 &&
         fputc('\n', out) != EOF;
+
     json_decref(root);
-    return printed;
+    GE_FAIL_IF(!printed && !ferror(out), GRADECHO_E_NOMEM,
+               "no memory for the JSON of %s", d->path);
+fail:
+    return status;
 }

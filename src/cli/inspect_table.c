@@ -58,10 +58,19 @@ static void print_head(const struct ge_digest *d, FILE *out)
     const struct ge_row *row = &d->row;
     char loss[32], batch[32];
 
-    fprintf(out, "%s: session %s, %lld trainers, %llu samples%s\n", d->path,
+    fprintf(out, "%s: session %s, %lld trainers, %llu samples", d->path,
             d->facts->session, (long long)d->facts->world_size,
-            (unsigned long long)d->rows,
-            d->facts->clean_close ? "" : ", still open or cut off");
+            (unsigned long long)d->rows);
+    if (d->facts->restarts > 0)
+        fprintf(out, ", %lld restart%s", (long long)d->facts->restarts,
+                d->facts->restarts > 1 ? "s" : "");
+    if (d->restarted >= 0)
+        fprintf(out, "%s before step %lld",
+                d->facts->restarts > 1 ? ", the last" : "", d->restarted);
+    fprintf(out, "%s\n",
+            d->facts->end != GE_LOG_OPEN ? ""
+            : d->facts->held             ? ", still open"
+                                         : ", its writer was killed");
     fprintf(out,
             "step %lld: loss %s, %.0f replicas of %s examples, %.0f samples "
             "dropped; noise averaged over %llu samples",
@@ -275,7 +284,7 @@ static void print_remarks(const struct ge_digest *d, FILE *out)
         fputs("  nothing\n", out);
 }
 
-bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
+void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
 {
     print_head(digest, out);
     print_layers(digest, unicode, out);
@@ -287,5 +296,4 @@ bool ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
                 print_modes(digest, l, unicode, out);
     if (!digest->modes)
         print_remarks(digest, out);
-    return ferror(out) == 0;
 }

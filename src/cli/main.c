@@ -22,6 +22,8 @@ static const struct {
     {"replay", ge_cmd_replay,
      "measure a file of gradients: gradecho replay GRADS.h5 --log FILE"},
     {"inspect", ge_cmd_inspect, "show what a log says"},
+    {"doctor", ge_cmd_doctor, "find what would break a run, before the run"},
+    {"recover", ge_cmd_recover, "close a log whose writer was killed"},
     {"config", ge_cmd_config, "print or check a configuration"},
     {"selftest", ge_cmd_selftest, "hold the estimates against planted truth"},
 };

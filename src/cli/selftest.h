@@ -28,6 +28,7 @@ struct ge_selftest_spectrum {
 enum ge_selftest_what {
     GE_SELFTEST_ECHO,     /* root mean square error of echo */
     GE_SELFTEST_REVERB,   /* of echo_reverb */
+    GE_SELFTEST_CLUSTER,  /* of echo_cluster */
     GE_SELFTEST_S,        /* of s_est over the planted value */
     GE_SELFTEST_GAIN,     /* of gain */
     GE_SELFTEST_EXACT,    /* of echo_exact */
@@ -81,8 +82,8 @@ bool ge_selftest_plan(size_t index, enum ge_selftest_effort effort,
 
 /* One planted mode of one sample: what is true, and what the row says. */
 struct ge_selftest_point {
-    double s, truth, gain_truth;
-    double echo, echo_se, s_est, gain, exact, reverb;
+    double s, truth, gain_truth, cluster_truth;
+    double echo, echo_se, s_est, gain, exact, reverb, cluster;
     bool signal, clear;
 };
 

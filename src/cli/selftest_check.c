@@ -37,6 +37,9 @@ static double difference(const struct ge_selftest_point *p,
         *estimate = p->exact;
     } else if (what == GE_SELFTEST_REVERB) {
         *estimate = p->reverb;
+    } else if (what == GE_SELFTEST_CLUSTER) {
+        *truth = p->cluster_truth;
+        *estimate = p->cluster;
     }
     return *estimate - *truth;
 }
@@ -177,6 +180,7 @@ static const char *name_of(enum ge_selftest_what what)
     static const char *const names[] = {
         [GE_SELFTEST_ECHO] = "echo rmse",
         [GE_SELFTEST_REVERB] = "reverb rmse",
+        [GE_SELFTEST_CLUSTER] = "echo_cluster rmse",
         [GE_SELFTEST_S] = "s_est rmse",
         [GE_SELFTEST_GAIN] = "gain rmse",
         [GE_SELFTEST_EXACT] = "exact law rmse",

@@ -19,10 +19,13 @@ static const double planted_sigma2 = 4e-6;
 
 /* What is true of one sample, all planted modes side by side. */
 struct truth {
-    double *echo;  /* [modes] mean over replicas; sums until then */
-    double *along; /* [modes] uhat' G vhat */
-    double *shat;  /* [modes] */
+    double *echo;    /* [modes] mean over replicas; sums until then */
+    double *cluster; /* [modes] the same with all planted modes */
+    double *along;   /* [modes] uhat' G vhat */
+    double *shat;    /* [modes] */
 };
+
+enum { TRUTHS = sizeof(struct truth) / sizeof(double *) };
 
 struct bench {
     ge_comm *comm;
@@ -34,7 +37,7 @@ struct bench {
     struct ge_row row; /* rank 0 */
     struct truth truth;
     double *s;       /* [modes] planted */
-    double *numbers; /* [3 x modes] behind `truth`: summed in one go */
+    double *numbers; /* [TRUTHS x modes] behind `truth`: summed in one go */
     double *number;  /* [the row's modes] */
     size_t *place;   /* [modes] where in the row, found by the vectors */
     double *mean;    /* [entries] */
@@ -87,7 +90,7 @@ static gradecho_status allocate(struct bench *b)
     const size_t entries = b->c->rows * b->c->cols;
 
     b->s = ge_alloc(modes, sizeof *b->s);
-    b->numbers = ge_alloc(3 * modes, sizeof *b->numbers);
+    b->numbers = ge_alloc(TRUTHS * modes, sizeof *b->numbers);
     b->place = ge_alloc(modes, sizeof *b->place);
     b->mean = ge_alloc(entries, sizeof *b->mean);
     b->narrow = ge_alloc_aligned(entries, sizeof *b->narrow);
@@ -95,7 +98,8 @@ static gradecho_status allocate(struct bench *b)
                    b->mean == NULL || b->narrow == NULL,
                GRADECHO_E_NOMEM, "no memory for the selftest");
     b->truth.echo = b->numbers;
-    b->truth.along = b->truth.echo + modes;
+    b->truth.cluster = b->truth.echo + modes;
+    b->truth.along = b->truth.cluster + modes;
     b->truth.shat = b->truth.along + modes;
     GE_TRY(ge_config_init(&b->config));
     b->config.echo_estimator = GE_ESTIMATOR_BOTH;
@@ -237,6 +241,8 @@ static gradecho_status add_replica(struct bench *b, size_t j)
         const size_t i = b->place[k];
 
         b->truth.echo[k] += overlap(planted, k, &b->own, i);
+        for (size_t other = 0; other < planted->count; other++)
+            b->truth.cluster[k] += overlap(planted, other, &b->own, i);
         b->truth.along[k] += b->number[i];
         b->truth.shat[k] += (double)b->own.s[i];
     }
@@ -248,7 +254,7 @@ static gradecho_status find_truth_local(struct bench *b)
 {
     gradecho_status status = GRADECHO_OK;
 
-    for (size_t i = 0; i < 3 * b->c->spectrum->modes; i++)
+    for (size_t i = 0; i < TRUTHS * b->c->spectrum->modes; i++)
         b->numbers[i] = 0.0;
     GE_TRY(place_planted(b));
     for (size_t j = 0; j < b->source->facts.replicas_here; j++)
@@ -266,8 +272,8 @@ static gradecho_status find_truth(struct bench *b)
     GE_TRY(find_reference(b));
     ge_message_capture(1);
     GE_TRY(ge_comm_agree(b->comm, find_truth_local(b)));
-    GE_TRY(ge_comm_sum(b->comm, b->numbers, 3 * modes));
-    for (size_t i = 0; i < 3 * modes; i++)
+    GE_TRY(ge_comm_sum(b->comm, b->numbers, TRUTHS * modes));
+    for (size_t i = 0; i < TRUTHS * modes; i++)
         b->numbers[i] /= (double)b->c->replicas;
 fail:
     return status;
@@ -299,12 +305,14 @@ static void add_point(const struct bench *b, size_t k,
         .s = b->s[k],
         .truth = b->truth.echo[k],
         .gain_truth = b->truth.along[k] / b->truth.shat[k],
+        .cluster_truth = b->truth.cluster[k],
         .echo = values[GE_ECHO][i],
         .echo_se = values[GE_ECHO_SE][i],
         .s_est = values[GE_S_EST][i],
         .gain = values[GE_GAIN][i],
         .exact = values[GE_ECHO_EXACT][i],
         .reverb = values[GE_ECHO_REVERB][i],
+        .cluster = values[GE_ECHO_CLUSTER][i],
         .signal = signal,
         .clear = is_clear(b, i, signal),
     };

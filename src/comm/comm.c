@@ -26,7 +26,10 @@ gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
     int provided = 0;
 
     GE_FAIL_IF(made == NULL, GRADECHO_E_NOMEM, "no memory for MPI's handle");
-    GE_TRY_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided));
+    /* MPI, which has not started, may not be asked why. */
+    GE_FAIL_IF(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) !=
+                   MPI_SUCCESS,
+               GRADECHO_E_MPI, "MPI_Init_thread failed");
     GE_TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &made->world));
     GE_TRY_MPI(MPI_Comm_set_errhandler(made->world, MPI_ERRORS_RETURN));
     GE_TRY_MPI(MPI_Comm_rank(made->world, &made->rank));
@@ -35,12 +38,15 @@ gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
                                    made->rank, MPI_INFO_NULL, &made->node));
     GE_TRY_MPI(MPI_Comm_rank(made->node, &made->node_rank));
     GE_TRY_MPI(MPI_Comm_size(made->node, &made->node_size));
+    GE_TRY(ge_comm_name_hosts(made));
     made->requests = ge_alloc((size_t)made->size, sizeof(MPI_Request));
     GE_FAIL_IF(made->requests == NULL, GRADECHO_E_NOMEM,
                "no memory for MPI's requests");
     *comm = made;
     return GRADECHO_OK;
 fail:
+    if (made != NULL)
+        free(made->hosts);
     free(made);
     return status;
 }
@@ -52,6 +58,7 @@ void ge_comm_finalize(ge_comm **comm)
     MPI_Comm_free(&(*comm)->node);
     MPI_Comm_free(&(*comm)->world);
     MPI_Finalize();
+    free((*comm)->hosts);
     free((*comm)->requests);
     free(*comm);
     *comm = NULL;
@@ -86,6 +93,12 @@ int ge_comm_node_size(const ge_comm *comm)
 void ge_comm_set_timeout(ge_comm *comm, double seconds)
 {
     comm->timeout = seconds;
+}
+
+void ge_comm_set_terminated(ge_comm *comm,
+                            const volatile sig_atomic_t *terminated)
+{
+    comm->terminated = terminated;
 }
 
 void ge_comm_sleep(double seconds)
@@ -126,11 +139,9 @@ gradecho_status ge_comm_wait(ge_comm *comm, MPI_Request *requests, int count,
         if (done)
             return GRADECHO_OK;
         const double waited = MPI_Wtime() - start;
-        GE_FAIL_IF(comm->timeout > 0.0 && waited > comm->timeout,
-                   GRADECHO_E_TIMEOUT,
-                   "another monitor did not answer within %g s: it or its "
-                   "host is gone or overloaded (timeout_seconds)",
-                   comm->timeout);
+        if (ge_comm_gives_up(comm, waited))
+            return ge_comm_give_up(comm, waited);
+        ge_comm_listen(comm, waited);
         rest(patience, waited, &pause);
     }
 fail:

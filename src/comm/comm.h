@@ -11,11 +11,13 @@
  * once an idle one has brought all ranks together, yield, and fall back to
  * sleeping when nothing comes for a while. What does not complete within the
  * timeout is GRADECHO_E_TIMEOUT and final: its request and buffers are
- * abandoned to MPI, and the caller leaves through ge_comm_abort().
+ * abandoned to MPI, and the caller leaves through ge_comm_abort(). Rank 0 gives
+ * up first, and tells which ranks on which hosts do not answer.
  */
 #ifndef GRADECHO_COMM_COMM_H
 #define GRADECHO_COMM_COMM_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +44,11 @@ int ge_comm_node_size(const ge_comm *comm);
 
 /* Local. Seconds an operation may take; <= 0: for ever (the default). */
 void ge_comm_set_timeout(ge_comm *comm, double seconds);
+
+/* Local. Once *terminated is not 0, which SIGTERM sets, rank 0's operations
+ * have half a second: mpirun kills a second after that signal. */
+void ge_comm_set_terminated(ge_comm *comm,
+                            const volatile sig_atomic_t *terminated);
 
 /* Element-wise maximum over ranks, in place; any count.
  * Like all below: \return GRADECHO_E_MPI, GRADECHO_E_TIMEOUT; values are then

@@ -15,12 +15,19 @@
 #define GE_COMM_CHUNK ((size_t)1 << 24)
 #endif
 
+enum { GE_HOST_MAX = 64 }; /* bytes of a host's name, terminator included */
+
 struct ge_comm {
     MPI_Comm world, node;
     int rank, size;
     int node_rank, node_size;
-    double timeout;        /* seconds; <= 0: none */
-    MPI_Request *requests; /* [size] of a gather */
+    double timeout;                          /* seconds; <= 0: none */
+    MPI_Request *requests;                   /* [size] of a gather */
+    char (*hosts)[GE_HOST_MAX];              /* [size] names, for messages */
+    const volatile sig_atomic_t *terminated; /* see comm.h; or NULL */
+    bool called;                             /* rank 0 is about to give up */
+    char word;            /* what lost.c sends and receives */
+    double terminated_at; /* MPI_Wtime() when it was first seen; 0: not yet */
 };
 
 enum ge_patience { GE_IDLE, GE_BULK };
@@ -33,6 +40,18 @@ GRADECHO_MUST_CHECK gradecho_status ge_comm_wait(ge_comm *comm,
                                                  MPI_Request *requests,
                                                  int count,
                                                  enum ge_patience patience);
+
+/* lost.c: has this rank waited long enough, for a peer that may be lost? */
+bool ge_comm_gives_up(ge_comm *comm, double waited);
+
+/* Tell who is lost. Always GRADECHO_E_TIMEOUT. */
+gradecho_status ge_comm_give_up(ge_comm *comm, double waited);
+
+/* Answer rank 0, should it ask who is still there. */
+void ge_comm_listen(ge_comm *comm, double waited);
+
+/* Fill comm->hosts. Collective. \return GRADECHO_E_MPI, GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status ge_comm_name_hosts(ge_comm *comm);
 
 #define GE_TRY_MPI(call)                         \
     do {                                         \

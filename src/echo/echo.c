@@ -1,31 +1,110 @@
 #include "echo.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #include "jackknife.h"
+
+enum { NEAR = GE_ECHO_NEAR, AROUND = GE_ECHO_NEIGHBOURS };
+
+/* Sums over replicas of a mode, at[NEAR], and of its neighbours; zeros where
+ * there is no mode. */
+struct around {
+    struct ge_echo_terms at[AROUND + 1];
+    double replicas;
+};
 
 static struct ge_echo_terms plus(struct ge_echo_terms a, struct ge_echo_terms b,
                                  double sign)
 {
-    return (struct ge_echo_terms){
+    struct ge_echo_terms sum = {
         .overlap = a.overlap + sign * b.overlap,
         .held_out = a.held_out + sign * b.held_out,
         .cross = a.cross + sign * b.cross,
         .s_replica = a.s_replica + sign * b.s_replica,
     };
+
+    for (size_t i = 0; i < AROUND; i++)
+        sum.near[i] = a.near[i] + sign * b.near[i];
+    return sum;
+}
+
+/* Add one replica's terms, or take them away. [modes] terms. */
+static void add(struct around *around, const struct ge_echo_terms *terms,
+                size_t modes, size_t mode, double sign)
+{
+    for (size_t i = 0; i < AROUND + 1; i++)
+        if (mode + i >= NEAR && mode + i - NEAR < modes)
+            around->at[i] = plus(around->at[i], terms[mode + i - NEAR], sign);
+    around->replicas += sign;
+}
+
+static struct around sum_of(const struct ge_echo_terms *terms, size_t replicas,
+                            size_t modes, size_t mode)
+{
+    struct around sum = {0};
+
+    for (size_t a = 0; a < replicas; a++)
+        add(&sum, terms + a * modes, modes, mode, 1.0);
+    return sum;
+}
+
+/* Part f of what A and B hold that is the neighbours'. A turn of two modes into
+ * each other shows both ways, z_kj and z_jk; what shows one way only is noise.
+ * A neighbour counts by what it has of its own: a direction of noise that the
+ * mode leaks into has no more cross than the leak brings it. */
+static double mixed(const struct around *around)
+{
+    const struct ge_echo_terms *own = &around->at[NEAR];
+    double sum = 0.0;
+
+    for (size_t i = 0; i < AROUND; i++) {
+        const struct ge_echo_terms *other = &around->at[i + (i >= NEAR)];
+        const double there = own->near[i], back = other->near[AROUND - 1 - i];
+        const double x = fmin(there, back) / own->overlap;
+        const double real =
+            (other->cross / own->cross - x) / (1.0 - fmin(x, 0.9));
+
+        if (x > 0.0)
+            sum += x * fmin(fmax(real, 0.0), 1.0);
+    }
+    return sum / (1.0 + sum);
+}
+
+static bool has_echo(const struct ge_echo_terms *sum)
+{
+    return sum->overlap > 0.0 && sum->held_out > 0.0 && sum->cross > 0.0;
+}
+
+/* The mode's sums without its neighbours' part. What turned the modes is the
+ * noise of the replica and that of the mean of the others, whose variance is
+ * 1/(K-1) of it: they share in f as K-1 to 1. */
+static struct ge_echo_terms purified(const struct around *around)
+{
+    const double k = around->replicas;
+    struct ge_echo_terms sum = around->at[NEAR];
+    const double f = has_echo(&sum) ? mixed(around) : 0.0;
+
+    sum.held_out *= 1.0 - f * (k - 1.0) / k;
+    sum.cross *= 1.0 - f / k;
+    return sum;
 }
 
 /* The ratios do not change when sums stand in for averages, except where one
  * sum stands alone: the overlap's weight is 1/K. */
-static double echo_of(const struct ge_echo_terms *sum, double k)
+static double echo_of(const struct around *around)
 {
-    if (!(sum->overlap > 0.0 && sum->held_out > 0.0 && sum->cross > 0.0))
+    const struct ge_echo_terms sum = purified(around);
+
+    if (!has_echo(&sum))
         return (double)NAN;
-    return sqrt(sum->held_out / sum->cross * (sum->overlap / k));
+    return sqrt(sum.held_out / sum.cross * (sum.overlap / around->replicas));
 }
 
-static double gain_of(const struct ge_echo_terms *sum)
+static double gain_of(const struct around *around)
 {
+    const struct ge_echo_terms *sum = &around->at[NEAR];
+
     return sum->s_replica > 0.0 ? sum->held_out / sum->s_replica : (double)NAN;
 }
 
@@ -35,91 +114,96 @@ static double gain_of(const struct ge_echo_terms *sum)
  * is taken as A_a + (A/B)(B_b - mean_{c != a} B_c): what Ghat_b has more than
  * the others along this mode shows in B_b as well. Left out, the noise that A
  * and B share would not cancel in the ratio. Summed over a != b: */
-static struct ge_echo_terms sum_without(const struct ge_echo_terms *sum,
-                                        const struct ge_echo_terms *b, double k)
+static struct around without(const struct around *all,
+                             const struct ge_echo_terms *b, size_t modes,
+                             size_t mode)
 {
-    struct ge_echo_terms others = plus(*sum, *b, -1.0);
+    const struct ge_echo_terms *sum = &all->at[NEAR];
+    const double k = all->replicas, cross = b[mode].cross;
     const double more =
-        (k - 1.0) * b->cross - sum->cross + (sum->cross - b->cross) / (k - 1.0);
+        (k - 1.0) * cross - sum->cross + (sum->cross - cross) / (k - 1.0);
+    struct around others = *all;
 
+    add(&others, b, modes, mode, -1.0);
     if (sum->cross > 0.0 && k > 2.0)
-        others.held_out -= sum->held_out / sum->cross * more / (k - 2.0);
+        others.at[NEAR].held_out -=
+            sum->held_out / sum->cross * more / (k - 2.0);
     return others;
 }
 
 static void errors(const struct ge_echo_terms *terms, size_t replicas,
-                   size_t stride, const struct ge_echo_terms *sum,
+                   size_t modes, size_t mode, const struct around *all,
                    struct ge_echo *out)
 {
-    const double k = (double)replicas;
     struct ge_jackknife echo = {0}, gain = {0};
 
     for (size_t b = 0; b < replicas; b++) {
-        const struct ge_echo_terms others =
-            sum_without(sum, &terms[b * stride], k);
+        const struct around others =
+            without(all, terms + b * modes, modes, mode);
 
-        ge_jackknife_add(&echo, echo_of(&others, k - 1.0));
+        ge_jackknife_add(&echo, echo_of(&others));
         ge_jackknife_add(&gain, gain_of(&others));
     }
     out->echo_se = ge_jackknife_error(&echo);
     out->gain_se = ge_jackknife_error(&gain);
 }
 
-static struct ge_echo_terms sum_of(const struct ge_echo_terms *terms,
-                                   size_t replicas, size_t stride)
+static struct ge_echo nothing(void)
 {
-    struct ge_echo_terms sum = {0};
+    const double nan = (double)NAN;
 
-    for (size_t a = 0; a < replicas; a++)
-        sum = plus(sum, terms[a * stride], 1.0);
-    return sum;
+    return (struct ge_echo){nan, nan, nan, nan, nan, nan, nan, nan};
 }
 
-/* All but the errors, from the sums over k replicas. */
-static void values(const struct ge_echo_terms *sum, double k,
-                   struct ge_echo *out)
+/* All but the errors. */
+static void values(const struct around *around, struct ge_echo *out)
 {
-    const double echo = echo_of(sum, k), nan = (double)NAN;
+    const struct ge_echo_terms *whole = &around->at[NEAR];
+    const struct ge_echo_terms sum = purified(around);
+    const double k = around->replicas, echo = echo_of(around);
 
-    *out = (struct ge_echo){nan, nan, nan, nan, nan, nan, nan};
-    out->s_replica = sum->s_replica / k;
-    out->gain = gain_of(sum);
+    *out = nothing();
+    out->s_replica = whole->s_replica / k;
+    out->gain = gain_of(around);
     if (isnan(echo)) {
-        const double known = sum->overlap + sum->held_out + sum->cross;
+        const double known = sum.overlap + sum.held_out + sum.cross;
 
-        out->echo = isnan(known) ? nan : 0.0;
+        out->echo = isnan(known) ? (double)NAN : 0.0;
         out->echo_loo = out->echo;
+        out->echo_cluster = out->echo;
         return;
     }
     out->echo = fmin(echo, 1.0);
-    out->echo_loo = fmin(echo * sum->cross / sum->held_out, 1.0);
-    out->s_est = sqrt(sum->held_out / sum->overlap * (sum->cross / k));
+    out->echo_loo = fmin(echo * sum.cross / sum.held_out, 1.0);
+    out->s_est = sqrt(sum.held_out / sum.overlap * (sum.cross / k));
+    out->echo_cluster = fmin(sqrt(whole->held_out / whole->cross *
+                                  (whole->overlap / k) / (1.0 - mixed(around))),
+                             1.0);
 }
 
 void ge_echo_combine(const struct ge_echo_terms *terms, size_t replicas,
-                     size_t stride, struct ge_echo *out)
+                     size_t modes, size_t mode, struct ge_echo *out)
 {
-    const struct ge_echo_terms sum = sum_of(terms, replicas, stride);
+    const struct around sum = sum_of(terms, replicas, modes, mode);
 
     if (replicas < 2) {
-        const double nan = (double)NAN;
-
-        *out = (struct ge_echo){nan, nan, nan, nan, nan, nan, nan};
+        *out = nothing();
         return;
     }
-    values(&sum, (double)replicas, out);
+    values(&sum, out);
     if (replicas >= 3)
-        errors(terms, replicas, stride, &sum, out);
+        errors(terms, replicas, modes, mode, &sum, out);
     if (out->echo == 0.0)
         out->echo_se = (double)NAN;
 }
 
 void ge_echo_without(const struct ge_echo_terms *terms, size_t replicas,
-                     size_t stride, size_t without, struct ge_echo *out)
+                     size_t modes, size_t mode, size_t out,
+                     struct ge_echo *echo)
 {
-    const struct ge_echo_terms sum = sum_of(terms, replicas, stride);
-    const struct ge_echo_terms others =
-        sum_without(&sum, &terms[without * stride], (double)replicas);
+    const struct around sum = sum_of(terms, replicas, modes, mode);
+    const struct around others =
+        without(&sum, terms + out * modes, modes, mode);
 
-    values(&others, (double)replicas - 1.0, out);
+    values(&others, echo);
 }

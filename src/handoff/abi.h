@@ -32,8 +32,11 @@
 #include "gradecho/handoff.h"
 
 #define GE_ABI_MAGIC UINT64_C(0x4f48434544415247) /* "GRADECHO" */
-#define GE_ABI_VERSION UINT32_C(1)
+#define GE_ABI_VERSION UINT32_C(2)
 #define GE_ABI_LINE 64
+/* What header.closed says at the end. Not 1: a stray byte must not end the
+ * measurement of all the others, whose training would seem to be over. */
+#define GE_ABI_CLOSED UINT32_C(0x444e4521)
 
 enum {
     GE_LOCK_PRODUCER = 0,
@@ -71,7 +74,7 @@ struct ge_abi_header {
     _Alignas(GE_ABI_LINE) _Atomic uint64_t head; /* samples published */
     _Atomic uint64_t dropped; /* samples lost because all slots were in use */
     _Atomic uint32_t wake;    /* futex word, bumped at publish and close */
-    _Atomic uint32_t closed;  /* 1: no more samples will come */
+    _Atomic uint32_t closed;  /* GE_ABI_CLOSED: no more samples; else 0 */
 
     /* Line 3: written by the consumer alone. */
     _Alignas(GE_ABI_LINE) _Atomic uint64_t tail; /* samples taken */
@@ -94,7 +97,10 @@ struct ge_abi_slot {
     double loss, batch_size, gradient_scale; /* struct gradecho_meta */
     double time;                             /* Unix seconds at publish */
     uint32_t replicas;                       /* present: 1 .. replicas_max */
-    uint32_t reserved[3];
+    uint32_t reserved;
+    /* ge_segment_check() of all of the above. A step that a stray write has
+     * made large would have all ranks discard what comes before it. */
+    uint64_t check;
 };
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_LONG_LOCK_FREE == 2 &&
@@ -105,7 +111,7 @@ _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
 _Static_assert(sizeof(double) == 8, "binary64");
 
 #define GE_ABI_AT(type, field, at) \
-    _Static_assert(offsetof(struct type, field) == (at), "ABI version 1")
+    _Static_assert(offsetof(struct type, field) == (at), "ABI version 2")
 
 GE_ABI_AT(ge_abi_header, magic, 0);         /* for ever */
 GE_ABI_AT(ge_abi_header, version, 8);       /* for ever */
@@ -133,7 +139,7 @@ GE_ABI_AT(ge_abi_header, tail, 192);
 GE_ABI_AT(ge_abi_header, sample_every, 200);
 GE_ABI_AT(ge_abi_header, attached, 208);
 GE_ABI_AT(ge_abi_header, reserved_consumer, 212);
-_Static_assert(sizeof(struct ge_abi_header) == 256, "ABI version 1");
+_Static_assert(sizeof(struct ge_abi_header) == 256, "ABI version 2");
 
 GE_ABI_AT(ge_abi_layer, name, 0);
 GE_ABI_AT(ge_abi_layer, rows, 256);
@@ -141,7 +147,7 @@ GE_ABI_AT(ge_abi_layer, cols, 264);
 GE_ABI_AT(ge_abi_layer, offset, 272);
 GE_ABI_AT(ge_abi_layer, dtype, 280);
 GE_ABI_AT(ge_abi_layer, reserved, 284);
-_Static_assert(sizeof(struct ge_abi_layer) == 320, "ABI version 1");
+_Static_assert(sizeof(struct ge_abi_layer) == 320, "ABI version 2");
 
 GE_ABI_AT(ge_abi_slot, number, 0);
 GE_ABI_AT(ge_abi_slot, step, 8);
@@ -151,7 +157,8 @@ GE_ABI_AT(ge_abi_slot, gradient_scale, 32);
 GE_ABI_AT(ge_abi_slot, time, 40);
 GE_ABI_AT(ge_abi_slot, replicas, 48);
 GE_ABI_AT(ge_abi_slot, reserved, 52);
-_Static_assert(sizeof(struct ge_abi_slot) == 64, "ABI version 1");
+GE_ABI_AT(ge_abi_slot, check, 56);
+_Static_assert(sizeof(struct ge_abi_slot) == 64, "ABI version 2");
 
 #undef GE_ABI_AT
 

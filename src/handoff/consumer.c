@@ -3,16 +3,17 @@
  * read once into private memory; of the mapping only the first page, which has
  * the consumer's line, can be written.
  *
- * What cannot be had: a trainer of the same user that shrinks the file between
- * our look at its size and our use of its pages kills the monitor by SIGBUS.
- * The look is taken for each sample, so that this takes intent, not accident.
+ * Whoever may write the file may also overwrite it or cut it off while we read.
+ * So each look compares what must not change with what it was
+ * (consumer_checks.c), the guard turns missing pages into zeros, and
+ * ge_consumer_intact() says, after the data were used, whether to believe what
+ * came of them.
  */
 #include "consumer.h"
 
-#include "abi.h"
-#include "inspect.h"
+#include "consumer_private.h"
+#include "guard.h"
 #include "memory.h"
-#include "segment.h"
 #include "try.h"
 
 #include <errno.h>
@@ -22,27 +23,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_READ /* Linux 5.14, glibc 2.35 */
 #define MADV_POPULATE_READ 22
 #endif
 
-struct ge_consumer {
-    struct ge_segment segment;
-    struct ge_abi_header *shared; /* == segment.base */
-    struct ge_declared declared;  /* what the segment says, checked */
-    unsigned char *present;       /* [replicas][layer_count], at peek */
-    uint64_t every;               /* 0: not enabled */
-    uint64_t tail;                /* what shared->tail says */
-    uint32_t seen;                /* shared->wake before the last peek */
-    uint32_t replicas;            /* in the sample peeked, 0: none valid */
-    bool peeked;                  /* slot `tail` is in our hands */
-    uint64_t dropped;             /* shared->dropped at the last peek */
-    bool broken; /* the segment lies: it is not touched any more */
-    char path[GE_SEGMENT_PATH_MAX];
-};
+/* A wait that ends early and for nothing is drawn out to this, so that a wake
+ * word that somebody else changes all the time does not make us spin. */
+#define WAIT_LEAST_NS 1000000
 
 static gradecho_status map_segment(ge_consumer *consumer)
 {
@@ -57,6 +47,11 @@ static gradecho_status map_segment(ge_consumer *consumer)
         GE_FAIL(GRADECHO_E_NOMEM, "map %s: %s", consumer->path,
                 strerror(errno));
     }
+    consumer->guard = ge_guard_add(segment->base, segment->bytes);
+    GE_FAIL_IF(consumer->guard < 0, GRADECHO_E_SYS,
+               "cannot guard %s against being cut off: more than %d segments "
+               "or no signal handler",
+               consumer->path, GE_GUARD_MAX);
     GE_FAIL_IF(mprotect(segment->base, ge_min_size(page, segment->bytes),
                         PROT_READ | PROT_WRITE) != 0,
                GRADECHO_E_SYS, "map %s: %s", consumer->path, strerror(errno));
@@ -102,6 +97,7 @@ fail:
 
 static void free_consumer(ge_consumer *consumer)
 {
+    ge_guard_remove(consumer->guard);
     ge_segment_discard(&consumer->segment);
     free(consumer->present);
     ge_inspect_fini(&consumer->declared);
@@ -116,6 +112,7 @@ gradecho_status ge_consumer_attach(const char *session, uint32_t rank,
 
     GE_FAIL_IF(consumer == NULL, GRADECHO_E_NOMEM, "no memory for a consumer");
     consumer->segment.fd = -1;
+    consumer->guard = -1;
     GE_TRY(attach(consumer, session, rank));
     *out = consumer;
     return GRADECHO_OK;
@@ -125,14 +122,6 @@ fail:
     return status;
 }
 
-static bool size_is_unchanged(const ge_consumer *consumer)
-{
-    struct stat file;
-
-    return fstat(consumer->segment.fd, &file) == 0 &&
-           (uint64_t)file.st_size == consumer->segment.bytes;
-}
-
 void ge_consumer_detach(ge_consumer **consumer)
 {
     ge_consumer *leaving = consumer != NULL ? *consumer : NULL;
@@ -140,10 +129,7 @@ void ge_consumer_detach(ge_consumer **consumer)
     if (leaving == NULL)
         return;
     *consumer = NULL;
-    /* Relaxed: the trainer need not see anything else. */
-    if (size_is_unchanged(leaving))
-        atomic_store_explicit(&leaving->shared->attached, 0,
-                              memory_order_relaxed);
+    ge_consumer_disable(leaving);
     free_consumer(leaving);
 }
 
@@ -152,16 +138,43 @@ const struct ge_geometry *ge_consumer_geometry(const ge_consumer *consumer)
     return &consumer->declared.geometry;
 }
 
+void ge_consumer_disable(ge_consumer *consumer)
+{
+    /* Relaxed: the trainer need not see anything else. */
+    atomic_store_explicit(&consumer->shared->attached, 0, memory_order_relaxed);
+}
+
+/* The segment lies; nothing more is taken from it. Its trainer, if it has one
+ * that is sound, goes back to the unsampled path. */
+static void break_off(ge_consumer *consumer, const char *why)
+{
+    if (consumer->broken != NULL)
+        return;
+    consumer->broken = why;
+    consumer->peeked = false; /* what was peeked is gone as well */
+    consumer->replicas = 0;
+    ge_consumer_disable(consumer);
+}
+
 void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
 {
     struct ge_abi_header *shared = consumer->shared;
+    uint64_t head = 0;
+    const char *flaw = NULL;
 
-    if (consumer->broken)
+    if (consumer->broken != NULL)
         return;
-    /* Relaxed: none of these samples is looked at. The trainer may be writing
-     * slot `head` for an earlier monitor and publish it later; that one comes
-     * out whole, and peek passes over it if its step is not wanted. */
-    consumer->tail = atomic_load_explicit(&shared->head, memory_order_relaxed);
+    /* Acquire: pairs with the release of head in gradecho_publish(). The
+     * trainer may be writing slot `head` for an earlier monitor and publish it
+     * later; that one comes out whole, and peek passes over it if its step is
+     * not wanted. */
+    head = atomic_load_explicit(&shared->head, memory_order_acquire);
+    flaw = ge_check_head(consumer, head);
+    if (flaw != NULL) {
+        break_off(consumer, flaw);
+        return;
+    }
+    consumer->tail = head;
     consumer->every = every;
     consumer->peeked = false;
     consumer->replicas = 0;
@@ -177,15 +190,16 @@ static gradecho_status look(ge_consumer *consumer)
 {
     gradecho_status status = GRADECHO_OK;
     struct ge_abi_header *shared = consumer->shared;
+    const char *found = NULL;
     uint64_t head = 0;
     bool alive = true;
 
-    if (consumer->broken)
-        return GRADECHO_END;
-    consumer->broken = !size_is_unchanged(consumer);
-    GE_FAIL_IF(consumer->broken, GRADECHO_E_INPUT, "%s: its size has changed",
-               consumer->path);
-    /* Relaxed: kept to be told when the segment can no longer be touched. */
+    if (consumer->broken == NULL &&
+        (found = ge_check_segment(consumer)) != NULL)
+        break_off(consumer, found);
+    if (consumer->broken != NULL)
+        goto broken;
+    /* Relaxed: kept to be told when the segment is done with. */
     consumer->dropped =
         atomic_load_explicit(&shared->dropped, memory_order_relaxed);
     /* What is read next must not be older than `seen`, or wait() would sleep
@@ -203,26 +217,16 @@ static gradecho_status look(ge_consumer *consumer)
         if (head == consumer->tail)
             return alive ? GRADECHO_AGAIN : GRADECHO_END;
     }
-    consumer->broken =
-        head - consumer->tail > consumer->declared.geometry.slots;
-    GE_FAIL_IF(consumer->broken, GRADECHO_E_INPUT,
-               "%s: %" PRIu64 " samples published after %" PRIu64
-               " taken: the ring is corrupt",
-               consumer->path, head, consumer->tail);
+    if (head - consumer->tail <= consumer->declared.geometry.slots)
+        return GRADECHO_OK;
+    break_off(consumer, "its counters do not fit each other");
+broken:
+    if (consumer->told)
+        return GRADECHO_END;
+    consumer->told = true;
+    GE_FAIL(GRADECHO_E_INPUT, "%s: %s", consumer->path, consumer->broken);
 fail:
-    if (consumer->broken) { /* what was peeked is gone as well */
-        consumer->peeked = false;
-        consumer->replicas = 0;
-    }
     return status;
-}
-
-static const unsigned char *front_slot(const ge_consumer *consumer)
-{
-    return (const unsigned char *)consumer->segment.base +
-           consumer->declared.layout.slots_offset +
-           consumer->tail % consumer->declared.geometry.slots *
-               consumer->declared.layout.slot_bytes;
 }
 
 /* Copy the slot's header and presence bytes, check, then believe. */
@@ -230,22 +234,24 @@ static gradecho_status read_slot(ge_consumer *consumer,
                                  struct ge_handed_sample *sample)
 {
     gradecho_status status = GRADECHO_OK;
-    const unsigned char *slot = front_slot(consumer);
+    const unsigned char *slot = ge_check_slot_at(consumer, consumer->tail);
     struct ge_abi_slot copy;
 
     consumer->peeked = true;
     consumer->replicas = 0;
     memcpy(&copy, slot, sizeof copy);
-    GE_FAIL_IF(
-        copy.number != consumer->tail || copy.step < 0 || copy.replicas < 1 ||
-            copy.replicas > consumer->declared.geometry.replicas ||
-            !isfinite(copy.gradient_scale) || !(copy.gradient_scale > 0.0),
-        GRADECHO_E_INPUT,
-        "%s: the header of sample %" PRIu64 " is inconsistent", consumer->path,
-        consumer->tail);
+    GE_FAIL_IF(!ge_check_slot(consumer, &copy, consumer->tail) ||
+                   copy.step < 0 || copy.replicas < 1 ||
+                   copy.replicas > consumer->declared.geometry.replicas ||
+                   !isfinite(copy.gradient_scale) ||
+                   !(copy.gradient_scale > 0.0),
+               GRADECHO_E_INPUT,
+               "%s: the header of sample %" PRIu64 " is inconsistent",
+               consumer->path, consumer->tail);
     memcpy(consumer->present, slot + consumer->declared.layout.presence_offset,
            copy.replicas * consumer->declared.geometry.layer_count);
     consumer->replicas = copy.replicas;
+    memcpy(consumer->front, &copy, sizeof copy);
     *sample = (struct ge_handed_sample){.step = copy.step,
                                         .replicas = copy.replicas,
                                         .loss = copy.loss,
@@ -286,7 +292,8 @@ const void *ge_consumer_data(const ge_consumer *consumer, uint32_t replica,
         consumer->present[replica * consumer->declared.geometry.layer_count +
                           layer] == 0)
         return NULL;
-    return front_slot(consumer) + consumer->declared.layout.payload_offset +
+    return ge_check_slot_at(consumer, consumer->tail) +
+           consumer->declared.layout.payload_offset +
            replica * consumer->declared.layout.replica_bytes +
            consumer->declared.spans[layer].offset;
 }
@@ -304,37 +311,74 @@ void ge_consumer_release(ge_consumer *consumer)
                           memory_order_release);
 }
 
+bool ge_consumer_intact(ge_consumer *consumer)
+{
+    const char *flaw = NULL;
+
+    if (consumer->broken != NULL)
+        return false;
+    flaw = ge_check_segment(consumer);
+    if (flaw == NULL)
+        flaw = ge_check_front(consumer);
+    if (flaw != NULL)
+        break_off(consumer, flaw);
+    return flaw == NULL;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t = {0};
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 void ge_consumer_wait(ge_consumer *consumer, double timeout_seconds)
 {
     struct ge_abi_header *shared = consumer->shared;
+    const struct timespec least = {.tv_nsec = WAIT_LEAST_NS};
+    const uint64_t start = now_ns();
 
     /* Relaxed: only whether to sleep; the close itself changed `wake`. */
-    if (!consumer->broken &&
-        atomic_load_explicit(&shared->closed, memory_order_relaxed) == 0)
-        ge_segment_wait(&shared->wake, consumer->seen, timeout_seconds);
+    if (consumer->broken != NULL ||
+        atomic_load_explicit(&shared->closed, memory_order_relaxed) != 0)
+        return;
+    ge_segment_wait(&shared->wake, consumer->seen, timeout_seconds);
+    /* A publish or a close shows by now: `wake` comes last. */
+    if (atomic_load_explicit(&shared->head, memory_order_acquire) ==
+            consumer->tail &&
+        atomic_load_explicit(&shared->closed, memory_order_relaxed) == 0 &&
+        timeout_seconds * 1e9 > WAIT_LEAST_NS &&
+        now_ns() - start < WAIT_LEAST_NS)
+        (void)nanosleep(&least, NULL);
 }
 
 bool ge_consumer_alive(const ge_consumer *consumer)
 {
     /* Acquire: pairs with the release of closed in gradecho_close(); head is
      * then final. */
-    return !consumer->broken &&
+    return consumer->broken == NULL &&
            atomic_load_explicit(&consumer->shared->closed,
-                                memory_order_acquire) == 0 &&
+                                memory_order_acquire) != GE_ABI_CLOSED &&
            ge_segment_locked(consumer->segment.fd, GE_LOCK_PRODUCER);
 }
 
 bool ge_consumer_closed(const ge_consumer *consumer)
 {
     /* Acquire: pairs with the release of closed in gradecho_close(). */
-    return !consumer->broken && atomic_load_explicit(&consumer->shared->closed,
-                                                     memory_order_acquire) != 0;
+    return consumer->broken == NULL &&
+           atomic_load_explicit(&consumer->shared->closed,
+                                memory_order_acquire) == GE_ABI_CLOSED;
 }
 
 uint64_t ge_consumer_dropped(const ge_consumer *consumer)
 {
     /* Relaxed: a number to report. */
-    return consumer->broken ? consumer->dropped
-                            : atomic_load_explicit(&consumer->shared->dropped,
-                                                   memory_order_relaxed);
+    const uint64_t told =
+        atomic_load_explicit(&consumer->shared->dropped, memory_order_relaxed);
+
+    return consumer->broken == NULL && told >= consumer->dropped &&
+                   told <= GE_DROPPED_MAX
+               ? told
+               : consumer->dropped;
 }

@@ -4,7 +4,8 @@
  * The segment is untrusted input: its geometry is copied and checked once, at
  * attach, and a sample's header is copied and checked each time; afterwards
  * only the private copies count. A corrupt segment is GRADECHO_E_INPUT for
- * this trainer's data, never a crash.
+ * this trainer's data, never a crash: missing pages are guarded (guard.h),
+ * which takes SIGBUS of the process.
  *
  * One thread; nothing here waits, ge_consumer_wait() excepted.
  */
@@ -21,6 +22,8 @@ typedef struct ge_consumer ge_consumer;
 struct ge_segment_info {
     uint32_t rank;
     uint32_t world; /* 0 if made by another ABI version: attach says more */
+    bool live;      /* false: a dead trainer left it behind */
+    bool watched;   /* a monitor has listened to it, now or earlier */
 };
 
 /* The validated, private copy of what the segment declares. */
@@ -40,15 +43,16 @@ struct ge_handed_sample {
     double time;                             /* Unix seconds at publish */
 };
 
-/* The live segments of `session` on this node, in order of rank. Leftovers of
- * dead trainers are passed over, as are names that are not segments.
+/* The segments of `session` on this node, in order of rank. Names that are not
+ * segments are passed over.
  *
+ * \param leftovers  those of dead trainers, too
  * \param list   [capacity], filled with the first `*count` found
  * \return GRADECHO_E_SYS      /dev/shm cannot be read
  *         GRADECHO_E_INPUT    more than `capacity` segments */
 GRADECHO_MUST_CHECK gradecho_status
-ge_consumer_scan(const char *session, struct ge_segment_info *list,
-                 size_t capacity, size_t *count);
+ge_consumer_scan(const char *session, bool leftovers,
+                 struct ge_segment_info *list, size_t capacity, size_t *count);
 
 /* Open, lock (one consumer a segment), map and validate a segment.
  *
@@ -70,13 +74,17 @@ const struct ge_geometry *ge_consumer_geometry(const ge_consumer *consumer);
  * Samples that an earlier monitor left in the queue are discarded. */
 void ge_consumer_enable(ge_consumer *consumer, uint64_t every);
 
+/* Want nothing any more: the trainer goes back to its unsampled path. */
+void ge_consumer_disable(ge_consumer *consumer);
+
 /* Look at the oldest sample without taking it. Its data stay in place, and
  * are nobody else's, until ge_consumer_release().
  *
  * \return GRADECHO_AGAIN    nothing yet
  *         GRADECHO_END      the trainer closed its end; nothing is left
  *         GRADECHO_E_INPUT  the slot's header is inconsistent (release skips
- *                           it), or the segment is corrupt (END follows) */
+ *                           it), or the segment is corrupt, was overwritten
+ *                           or cut off (END follows) */
 gradecho_status ge_consumer_peek(ge_consumer *consumer,
                                  struct ge_handed_sample *sample);
 
@@ -84,6 +92,12 @@ gradecho_status ge_consumer_peek(ge_consumer *consumer,
  * layer's dtype, aligned to GE_ALIGNMENT; NULL if it was not handed over. */
 const void *ge_consumer_data(const ge_consumer *consumer, uint32_t replica,
                              size_t layer);
+
+/* Ask this after the data of the sample last peeked were used: false if the
+ * segment was cut off or overwritten meanwhile, so that what was read may be
+ * zeros or anything. Nothing more will come: the next peek says why. (Gradients
+ * that are overwritten by other numbers, and nothing else, cannot be told.) */
+GRADECHO_MUST_CHECK bool ge_consumer_intact(ge_consumer *consumer);
 
 /* Give the oldest sample's slot back to the trainer. */
 void ge_consumer_release(ge_consumer *consumer);

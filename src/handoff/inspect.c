@@ -26,10 +26,11 @@ bool ge_inspect_open(const char *path, int access, struct ge_segment *segment)
     return true;
 }
 
-/* Read the constant lines. \return false, silently, if it is no segment. */
-static bool read_constants(int fd, struct ge_abi_header *header)
+/* Read the header, of which the first lines are constant. \return false,
+ * silently, if it is no segment. */
+static bool read_header(int fd, struct ge_abi_header *header)
 {
-    const size_t bytes = offsetof(struct ge_abi_header, head);
+    const size_t bytes = sizeof *header;
 
     memset(header, 0, sizeof *header);
     return pread(fd, header, bytes, 0) == (ssize_t)bytes &&
@@ -38,17 +39,16 @@ static bool read_constants(int fd, struct ge_abi_header *header)
                GE_ABI_MAGIC;
 }
 
-/* Behind ge_consumer_scan(): is the file `name` a live segment of the session?
- */
-static bool is_live(const char *session, const char *name,
-                    struct ge_segment_info *info)
+/* Behind ge_consumer_scan(): is the file `name` a segment of the session? */
+static bool is_segment(const char *session, const char *name,
+                       struct ge_segment_info *info)
 {
     const char *digits = strrchr(name, '.');
     char path[GE_SEGMENT_PATH_MAX];
     struct ge_abi_header header;
     struct ge_segment segment = {.fd = -1};
     unsigned long rank = 0;
-    bool live = false;
+    bool found = false;
 
     if (digits == NULL || strnlen(digits, 12) == 12)
         return false;
@@ -59,14 +59,20 @@ static bool is_live(const char *session, const char *name,
         strcmp(strrchr(path, '/') + 1, name) != 0)
         return false;
     if (ge_inspect_open(path, O_RDONLY, &segment) &&
-        ge_segment_locked(segment.fd, GE_LOCK_PRODUCER) &&
-        read_constants(segment.fd, &header)) {
-        info->rank = (uint32_t)rank;
-        info->world = header.version == GE_ABI_VERSION ? header.world : 0;
-        live = true;
+        read_header(segment.fd, &header)) {
+        const bool ours = header.version == GE_ABI_VERSION;
+
+        *info = (struct ge_segment_info){
+            .rank = (uint32_t)rank,
+            .world = ours ? header.world : 0,
+            .live = ge_segment_locked(segment.fd, GE_LOCK_PRODUCER),
+            /* Relaxed: a private copy. */
+            .watched = ours && atomic_load_explicit(&header.sample_every,
+                                                    memory_order_relaxed) != 0};
+        found = true;
     }
     ge_segment_discard(&segment);
-    return live;
+    return found;
 }
 
 static int compare_ranks(const void *a, const void *b)
@@ -76,7 +82,7 @@ static int compare_ranks(const void *a, const void *b)
     return (left->rank > right->rank) - (left->rank < right->rank);
 }
 
-gradecho_status ge_consumer_scan(const char *session,
+gradecho_status ge_consumer_scan(const char *session, bool leftovers,
                                  struct ge_segment_info *list, size_t capacity,
                                  size_t *count)
 {
@@ -97,7 +103,8 @@ gradecho_status ge_consumer_scan(const char *session,
         entry = readdir(folder); /* its buffer belongs to `folder` */
         if (entry == NULL)
             break;
-        if (!is_live(session, entry->d_name, &info))
+        if (!is_segment(session, entry->d_name, &info) ||
+            (!info.live && !leftovers))
             continue;
         GE_FAIL_IF(found == capacity, GRADECHO_E_INPUT,
                    "more than %zu trainers of one session on this node",
@@ -199,18 +206,19 @@ gradecho_status ge_inspect_declared(const struct ge_segment *segment,
                                     struct ge_declared *declared)
 {
     gradecho_status status = GRADECHO_OK;
-    struct ge_abi_header header;
+    const struct ge_abi_header *header = &declared->constants;
 
-    GE_FAIL_IF(!read_constants(segment->fd, &header), GRADECHO_E_INPUT,
-               "%s is not a segment", path);
-    GE_TRY(check_header(path, rank, &header, segment->bytes));
-    GE_TRY(read_table(segment->fd, path, &header, declared));
-    declared->geometry = (struct ge_geometry){.rank = header.rank,
-                                              .world = header.world,
-                                              .slots = header.slot_count,
-                                              .replicas = header.replicas_max,
-                                              .layer_count = header.layer_count,
-                                              .layers = declared->layers};
+    GE_FAIL_IF(!read_header(segment->fd, &declared->constants),
+               GRADECHO_E_INPUT, "%s is not a segment", path);
+    GE_TRY(check_header(path, rank, header, segment->bytes));
+    GE_TRY(read_table(segment->fd, path, header, declared));
+    declared->geometry =
+        (struct ge_geometry){.rank = header->rank,
+                             .world = header->world,
+                             .slots = header->slot_count,
+                             .replicas = header->replicas_max,
+                             .layer_count = header->layer_count,
+                             .layers = declared->layers};
 fail:
     return status;
 }
@@ -220,5 +228,5 @@ void ge_inspect_fini(struct ge_declared *declared)
     free(declared->table);
     free(declared->layers);
     free(declared->spans);
-    *declared = (struct ge_declared){0};
+    memset(declared, 0, sizeof *declared);
 }

@@ -13,6 +13,7 @@
 
 /* The checked, private copy of a segment's constant part. */
 struct ge_declared {
+    struct ge_abi_header constants; /* as read: up to and without head */
     struct ge_geometry geometry;
     struct ge_layout layout;
     struct ge_span *spans;         /* [layer_count] */

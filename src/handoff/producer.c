@@ -1,8 +1,9 @@
 /*
  * The trainer's end. A handle keeps private copies of all that it decides by;
  * of the shared memory it reads only the consumer's line, whose values can at
- * worst make it drop samples. (A peer of the same user that shrinks the file
- * kills whoever touches it; nothing in user space prevents that.)
+ * worst make it drop samples. A process of the same user that shrinks the file
+ * kills the trainer by SIGBUS, as it could by kill(): a library does not
+ * install a signal handler into a training to change that (docs/operations.md).
  */
 #include "gradecho/handoff.h"
 
@@ -29,8 +30,12 @@ struct gradecho {
     size_t layer_count;
     uint32_t slots, replicas;
     uint64_t head, dropped; /* what shared->head and ->dropped say */
+    bool deserted;          /* the monitor was gone when all slots were full */
+    uint64_t deserted_tail; /* at this tail */
+    uint64_t instance;      /* what shared->instance says */
     bool begun;
     int64_t step;     /* of the sample begun */
+    int64_t next;     /* step after the last one published */
     uint32_t written; /* replicas present in the sample begun */
     /* A forked child inherits the handle, but not the segment's name. */
     pid_t owner;
@@ -103,7 +108,7 @@ static void write_constants(gradecho *handle,
     to->version = GE_ABI_VERSION;
     to->header_bytes = sizeof *to;
     to->total_bytes = handle->layout.total_bytes;
-    to->instance = draw_instance();
+    to->instance = handle->instance = draw_instance();
     to->rank = options->rank;
     to->world = options->world;
     to->slot_count = options->slots;
@@ -209,10 +214,15 @@ static unsigned char *begun_slot(const gradecho *handle)
 
 /* All slots are in use, or seem so. Drops are counted only while somebody
  * takes samples: a monitor that was killed has not reset `attached`, but the
- * kernel has dropped its lock. */
-static gradecho_status decline(gradecho *handle)
+ * kernel has dropped its lock. It is asked for once: the next monitor moves the
+ * tail before it takes samples. */
+static gradecho_status decline(gradecho *handle, uint64_t tail)
 {
-    if (!ge_segment_locked(handle->segment.fd, GE_LOCK_CONSUMER))
+    if (handle->deserted && handle->deserted_tail == tail)
+        return GRADECHO_NOT_WANTED;
+    handle->deserted = !ge_segment_locked(handle->segment.fd, GE_LOCK_CONSUMER);
+    handle->deserted_tail = tail;
+    if (handle->deserted)
         return GRADECHO_NOT_WANTED;
     handle->dropped++;
     /* Relaxed: a number to report, nothing hangs on it. */
@@ -242,11 +252,15 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
                                  memory_order_relaxed);
     if (every == 0 || (uint64_t)step % every != 0)
         return GRADECHO_NOT_WANTED;
+    if (step < handle->next) /* another rank may be at the old one's number */
+        return refuse("step %lld comes after step %lld: count on from epoch to "
+                      "epoch",
+                      (long long)step, (long long)handle->next - 1);
     /* Acquire: pairs with the release in ge_consumer_release(); the monitor's
      * last read of the slot happens before we write to it. */
     tail = atomic_load_explicit(&handle->shared->tail, memory_order_acquire);
     if (handle->head - tail >= handle->slots)
-        return decline(handle);
+        return decline(handle, tail);
     memset(begun_slot(handle) + handle->layout.presence_offset, 0,
            handle->replicas * handle->layer_count);
     handle->begun = true;
@@ -318,6 +332,8 @@ gradecho_status gradecho_publish(gradecho *handle,
                                  .time = (double)now.tv_sec +
                                          (double)now.tv_nsec * 1e-9,
                                  .replicas = handle->written};
+    slot->check = ge_segment_check(slot, handle->instance);
+    handle->next = handle->step < INT64_MAX ? handle->step + 1 : INT64_MAX;
     handle->head++;
     /* Release: pairs with the acquire of head in ge_consumer_peek(). */
     atomic_store_explicit(&handle->shared->head, handle->head,
@@ -359,7 +375,7 @@ void gradecho_close(gradecho **handle)
     if (closing->owner == getpid()) {
         /* Release: pairs with the acquire of closed in ge_consumer_alive();
          * who sees it sees the last head. */
-        atomic_store_explicit(&closing->shared->closed, 1,
+        atomic_store_explicit(&closing->shared->closed, GE_ABI_CLOSED,
                               memory_order_release);
         atomic_fetch_add_explicit(&closing->shared->wake, 1,
                                   memory_order_release);

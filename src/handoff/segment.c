@@ -167,6 +167,16 @@ bool ge_segment_layout(uint32_t slots, uint32_t replicas,
     return to.total_bytes <= SIZE_MAX / 2;
 }
 
+uint64_t ge_segment_check(const struct ge_abi_slot *slot, uint64_t instance)
+{
+    const unsigned char *bytes = (const unsigned char *)slot;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ instance;
+
+    for (size_t i = 0; i < offsetof(struct ge_abi_slot, check); i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
 /* Reserve the pages of the file: not ftruncate(), which succeeds on a full
  * tmpfs, so that the first store dies of SIGBUS. In pieces, because tmpfs
  * starts a piece anew when a signal arrives, which a profiler's timer does for

@@ -62,6 +62,12 @@ GRADECHO_MUST_CHECK bool ge_segment_layout(uint32_t slots, uint32_t replicas,
                                            size_t count, struct ge_span *spans,
                                            struct ge_layout *layout);
 
+struct ge_abi_slot; /* abi.h */
+
+/* The checksum of a slot's header: FNV-1a, 64 bits, over all before `check`,
+ * which starts from the segment's instance. */
+uint64_t ge_segment_check(const struct ge_abi_slot *slot, uint64_t instance);
+
 /* Make a segment file without a name: all memory reserved, zero-filled,
  * mapped, and locked as alive. A process killed here leaves nothing.
  *

@@ -132,9 +132,7 @@ static gradecho_status add_layer(ge_gradients *file, const char *name,
     gradecho_status status = GRADECHO_OK;
     struct layer layer = {0};
 
-    GE_FAIL_IF(strlen(name) > GRADECHO_NAME_MAX, GRADECHO_E_INPUT,
-               "%s: layer %s: the name is longer than %d bytes", file->path,
-               name, GRADECHO_NAME_MAX);
+    GE_TRY(ge_h5_check_stored(file->path, "layer ", name, dataset));
     GE_TRY(check_dataset(file, name, dataset, &layer));
     if (file->count == file->room) {
         const size_t room = 2 * file->room + 64;
@@ -160,6 +158,10 @@ static gradecho_status visit_object(ge_gradients *file, hid_t group,
     hid_t object = H5I_INVALID_HID;
     H5I_type_t type = H5I_BADID;
 
+    /* Groups, too: that bounds how deep they are nested. */
+    GE_FAIL_IF(strlen(name) > GRADECHO_NAME_MAX, GRADECHO_E_INPUT,
+               "%s: layer %s: the name is longer than %d bytes", file->path,
+               name, GRADECHO_NAME_MAX);
     /* A link may lead out of /gradients, or out of the file. */
     GE_FAIL_IF(link != H5L_TYPE_HARD, GRADECHO_E_INPUT,
                "%s: layer %s: is a soft or external link; store the data "
@@ -195,13 +197,13 @@ static int by_name(const void *a, const void *b)
 static gradecho_status find_layers(ge_gradients *file)
 {
     gradecho_status status = GRADECHO_OK;
-    htri_t exists = 0;
+    bool exists = false;
     H5O_info_t about;
     herr_t visited = 0;
 
-    TRY_H5(file->path, exists = H5Lexists(file->file, ROOT, H5P_DEFAULT));
-    GE_FAIL_IF(exists == 0, GRADECHO_E_INPUT, "%s: group %s is missing",
-               file->path, ROOT);
+    GE_TRY(ge_h5_check_link(file->path, file->file, "group ", ROOT, &exists));
+    GE_FAIL_IF(!exists, GRADECHO_E_INPUT, "%s: group %s is missing", file->path,
+               ROOT);
     TRY_H5(file->path,
            H5Oget_info_by_name(file->file, ROOT, &about, H5P_DEFAULT));
     GE_FAIL_IF(about.type != H5O_TYPE_GROUP, GRADECHO_E_INPUT,
@@ -252,12 +254,11 @@ static gradecho_status read_steps(ge_gradients *file)
     H5T_class_t class = H5T_NO_CLASS;
     size_t size = 0;
     int rank = 0;
-    htri_t exists = 0;
 
-    TRY_H5(file->path, exists = H5Lexists(file->file, "/step", H5P_DEFAULT));
-    if (exists == 0)
+    GE_TRY(ge_h5_open_dataset(file->path, file->file, "dataset ", "/step",
+                              H5P_DEFAULT, &dataset));
+    if (dataset < 0)
         return status;
-    OPEN_H5(file->path, dataset, H5Dopen2(file->file, "/step", H5P_DEFAULT));
     GE_TRY(ge_h5_shape(file->path, "/step", dataset, 1, &rank, &length));
     GE_TRY(ge_h5_type(file->path, dataset, &class, &size));
     GE_FAIL_IF(rank != 1 || length != file->facts.samples ||

@@ -1,4 +1,4 @@
-/* ge_h5_open(): opening a file that somebody else made or is making. */
+/* Opening files, and what is in them, that somebody else made or is making. */
 #include "hdf5_util.h"
 
 #include <errno.h>
@@ -150,5 +150,62 @@ fail:
     }
     *file = opened;
     *live = writing;
+    return status;
+}
+
+gradecho_status ge_h5_check_link(const char *path, hid_t group,
+                                 const char *where, const char *name,
+                                 bool *exists)
+{
+    gradecho_status status = GRADECHO_OK;
+    H5L_info_t about;
+    htri_t found = 0;
+
+    *exists = false;
+    TRY_H5(path, found = H5Lexists(group, name, H5P_DEFAULT));
+    if (found == 0)
+        return status;
+    TRY_H5(path, H5Lget_info(group, name, &about, H5P_DEFAULT));
+    GE_FAIL_IF(about.type != H5L_TYPE_HARD, GRADECHO_E_INPUT,
+               "%s: %s%s: is a soft or external link; store the data itself",
+               path, where, name);
+    *exists = true;
+fail:
+    return status;
+}
+
+gradecho_status ge_h5_check_stored(const char *path, const char *where,
+                                   const char *name, hid_t dataset)
+{
+    gradecho_status status = GRADECHO_OK;
+    hid_t creation = H5I_INVALID_HID;
+    H5D_layout_t layout = H5D_LAYOUT_ERROR;
+    int files = 0;
+
+    OPEN_H5(path, creation, H5Dget_create_plist(dataset));
+    TRY_H5(path, layout = H5Pget_layout(creation));
+    TRY_H5(path, files = H5Pget_external_count(creation));
+    GE_FAIL_IF(layout == H5D_VIRTUAL || files > 0, GRADECHO_E_INPUT,
+               "%s: %s%s: its data are in another dataset or file; store the "
+               "data itself",
+               path, where, name);
+fail:
+    ge_h5_close(path, &creation, H5Pclose, &status);
+    return status;
+}
+
+gradecho_status ge_h5_open_dataset(const char *path, hid_t group,
+                                   const char *where, const char *name,
+                                   hid_t access, hid_t *dataset)
+{
+    gradecho_status status = GRADECHO_OK;
+    bool exists = false;
+
+    GE_TRY(ge_h5_check_link(path, group, where, name, &exists));
+    if (!exists)
+        return status;
+    OPEN_H5(path, *dataset, H5Dopen2(group, name, access));
+    GE_TRY(ge_h5_check_stored(path, where, name, *dataset));
+fail:
     return status;
 }

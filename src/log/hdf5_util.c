@@ -10,6 +10,10 @@
 
 void ge_h5_quiet(void)
 {
+    /* We close what we open. What could not be closed, because the disk is
+     * full, HDF5 would try again at exit, and crash. Only the first call of all
+     * has an effect. */
+    (void)H5dont_atexit();
     /* Cannot fail with these arguments, and nothing depends on it. */
     (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
@@ -24,6 +28,23 @@ static herr_t take_innermost(unsigned n, const H5E_error2_t *error, void *data)
     return 1; /* walking upward, the first is the innermost: stop */
 }
 
+/* "file write failed: time = ..., errno = 28, error message = 'No space left
+ * on device', buf = ...": of this, what a person needs, in one line. */
+static void shorten(char *cause)
+{
+    static const char mark[] = "error message = '";
+    const char *reason = strstr(cause, mark);
+    char *end = strstr(cause, ": time = ");
+
+    if (reason != NULL && end != NULL) {
+        reason += sizeof mark - 1;
+        memcpy(end, ": ", 2);
+        memmove(end + 2, reason, strcspn(reason, "'") + 1);
+        end[2 + strcspn(end + 2, "'")] = '\0';
+    }
+    cause[strcspn(cause, "\n")] = '\0';
+}
+
 gradecho_status ge_h5_failed(const char *path, const char *call)
 {
     char cause[GE_MESSAGE_MAX / 2] = "";
@@ -32,6 +53,7 @@ gradecho_status ge_h5_failed(const char *path, const char *call)
 
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_innermost, cause);
     (void)H5Eclear2(H5E_DEFAULT);
+    shorten(cause);
     api = api != NULL ? api : call;
     length = (int)strcspn(api, "(");
     ge_error("%s: %.*s: %s", path, length, api,
@@ -47,6 +69,12 @@ void ge_h5_close(const char *path, hid_t *id, herr_t (*closer)(hid_t),
     if (closer(*id) < 0 && *status >= GRADECHO_OK)
         *status = ge_h5_failed(path, "H5 close");
     *id = H5I_INVALID_HID;
+}
+
+gradecho_status ge_h5_type_size(const char *path, hid_t type, size_t *size)
+{
+    *size = H5Tget_size(type);
+    return *size > 0 ? GRADECHO_OK : ge_h5_failed(path, "H5Tget_size");
 }
 
 gradecho_status ge_h5_text_type(const char *path, size_t size, hid_t *type)
@@ -124,6 +152,7 @@ static gradecho_status open_attribute(const char *path, hid_t object,
 {
     gradecho_status status = GRADECHO_OK;
     hid_t space = H5I_INVALID_HID;
+    hssize_t values = 0;
     htri_t exists = 0;
 
     TRY_H5(path, exists = H5Aexists(object, name));
@@ -132,7 +161,8 @@ static gradecho_status open_attribute(const char *path, hid_t object,
     OPEN_H5(path, *attribute, H5Aopen(object, name, H5P_DEFAULT));
     OPEN_H5(path, *type, H5Aget_type(*attribute));
     OPEN_H5(path, space, H5Aget_space(*attribute));
-    GE_FAIL_IF(H5Sget_simple_extent_npoints(space) != 1, GRADECHO_E_INPUT,
+    TRY_H5(path, values = H5Sget_simple_extent_npoints(space));
+    GE_FAIL_IF(values != 1, GRADECHO_E_INPUT,
                "%s: attribute %s is not a single value", path, name);
 fail:
     ge_h5_close(path, &space, H5Sclose, &status);
@@ -159,18 +189,20 @@ gradecho_status ge_h5_read_text(const char *path, hid_t object,
 {
     gradecho_status status = GRADECHO_OK;
     hid_t attribute = H5I_INVALID_HID, type = H5I_INVALID_HID;
+    H5T_class_t class = H5T_NO_CLASS;
     char *fixed = NULL;
     size_t size = 0;
     htri_t variable = 0;
 
     GE_TRY(open_attribute(path, object, name, &attribute, &type));
-    GE_FAIL_IF(H5Tget_class(type) != H5T_STRING, GRADECHO_E_INPUT,
+    TRY_H5(path, class = H5Tget_class(type));
+    GE_FAIL_IF(class != H5T_STRING, GRADECHO_E_INPUT,
                "%s: attribute %s is not a text", path, name);
     TRY_H5(path, variable = H5Tis_variable_str(type));
     if (variable > 0) {
         GE_TRY(read_variable_text(path, attribute, type, text));
     } else {
-        size = H5Tget_size(type);
+        GE_TRY(ge_h5_type_size(path, type, &size));
         GE_FAIL_IF(size > TEXT_MAX, GRADECHO_E_INPUT,
                    "%s: attribute %s is longer than %zu bytes", path, name,
                    TEXT_MAX);
@@ -195,7 +227,7 @@ static gradecho_status read_number(const char *path, hid_t object,
     H5T_class_t class = H5T_NO_CLASS;
 
     GE_TRY(open_attribute(path, object, name, &attribute, &type));
-    class = H5Tget_class(type);
+    TRY_H5(path, class = H5Tget_class(type));
     GE_FAIL_IF(class != H5T_INTEGER && (integer || class != H5T_FLOAT),
                GRADECHO_E_INPUT, "%s: attribute %s is not %s", path, name,
                integer ? "an integer" : "a number");
@@ -225,12 +257,13 @@ gradecho_status ge_h5_shape(const char *path, const char *name, hid_t dataset,
 {
     gradecho_status status = GRADECHO_OK;
     hid_t space = H5I_INVALID_HID;
+    H5S_class_t class = H5S_NO_CLASS;
     int found = 0;
 
     OPEN_H5(path, space, H5Dget_space(dataset));
     TRY_H5(path, found = H5Sget_simple_extent_ndims(space));
-    GE_FAIL_IF(H5Sget_simple_extent_type(space) != H5S_SIMPLE || found > limit,
-               GRADECHO_E_INPUT,
+    TRY_H5(path, class = H5Sget_simple_extent_type(space));
+    GE_FAIL_IF(class != H5S_SIMPLE || found > limit, GRADECHO_E_INPUT,
                "%s: dataset %s is no array of up to %d dimensions", path, name,
                limit);
     TRY_H5(path, H5Sget_simple_extent_dims(space, dims, NULL));
@@ -247,8 +280,8 @@ gradecho_status ge_h5_type(const char *path, hid_t dataset, H5T_class_t *class,
     hid_t type = H5I_INVALID_HID;
 
     OPEN_H5(path, type, H5Dget_type(dataset));
-    *class = H5Tget_class(type);
-    *size = H5Tget_size(type);
+    TRY_H5(path, *class = H5Tget_class(type));
+    GE_TRY(ge_h5_type_size(path, type, size));
 fail:
     ge_h5_close(path, &type, H5Tclose, &status);
     return status;

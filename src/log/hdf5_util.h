@@ -38,7 +38,8 @@
         }                                         \
     } while (0)
 
-/* What HDF5 says of itself stays off the terminal (per thread). */
+/* Before anything else: what HDF5 says of itself stays off the terminal (per
+ * thread), and it does nothing at exit. */
 void ge_h5_quiet(void);
 
 /* Tell the innermost cause of the failed `call` (source text). \return
@@ -58,6 +59,37 @@ void ge_h5_close(const char *path, hid_t *id, herr_t (*closer)(hid_t),
 GRADECHO_MUST_CHECK gradecho_status ge_h5_open(const char *what,
                                                const char *path, hid_t *file,
                                                bool *live);
+
+/* Bytes of one value of a type: HDF5 tells its failure by 0. */
+GRADECHO_MUST_CHECK gradecho_status ge_h5_type_size(const char *path,
+                                                    hid_t type, size_t *size);
+
+/* Open the dataset `name` right under `group`: one that is stored in this file.
+ * Links to elsewhere, views of other datasets and data in other files are
+ * refused, because they make HDF5 open whatever path the file names, a FIFO
+ * that never answers for example, and a view of itself overflows its stack.
+ *
+ * \param where    what it is, for messages: "layer " or "dataset "
+ * \param access   access properties, H5P_DEFAULT
+ * \param dataset  untouched if there is none of that name
+ * \return GRADECHO_E_INPUT, GRADECHO_E_HDF5 */
+GRADECHO_MUST_CHECK gradecho_status
+ge_h5_open_dataset(const char *path, hid_t group, const char *where,
+                   const char *name, hid_t access, hid_t *dataset);
+
+/* The same for a dataset that is open. */
+GRADECHO_MUST_CHECK gradecho_status ge_h5_check_stored(const char *path,
+                                                       const char *where,
+                                                       const char *name,
+                                                       hid_t dataset);
+
+/* Refuse a link that is not a plain one; *exists: there is one.
+ * \return as above */
+GRADECHO_MUST_CHECK gradecho_status ge_h5_check_link(const char *path,
+                                                     hid_t group,
+                                                     const char *where,
+                                                     const char *name,
+                                                     bool *exists);
 
 /* Fixed-length, null-terminated UTF-8 of `size` bytes (terminator included). */
 GRADECHO_MUST_CHECK gradecho_status ge_h5_text_type(const char *path,

@@ -73,7 +73,8 @@ static gradecho_status write_root(const struct layout *layout)
     GE_TRY(
         ge_h5_write_int(path, file, GE_ATTRIBUTE_WORLD_SIZE, spec->world_size));
     GE_TRY(ge_h5_write_text(path, file, GE_ATTRIBUTE_CONFIG, spec->config));
-    GE_TRY(ge_h5_write_int(path, file, GE_ATTRIBUTE_CLEAN_CLOSE, 0));
+    GE_TRY(ge_h5_write_int(path, file, GE_ATTRIBUTE_CLEAN_CLOSE, GE_LOG_OPEN));
+    GE_TRY(ge_h5_write_int(path, file, GE_ATTRIBUTE_RESTARTS, 0));
 fail:
     return status;
 }
@@ -203,7 +204,7 @@ static void choose_chunk(const hsize_t row[GE_RANK_MAX], size_t size,
 
 /* Access properties under which all chunks of the row being appended stay in
  * memory: one that is thrown out would be read back for the next row. */
-static gradecho_status size_cache(const struct layout *layout, hid_t access,
+static gradecho_status size_cache(const char *path, hid_t access,
                                   const hsize_t row[GE_RANK_MAX],
                                   const hsize_t chunk[GE_RANK_MAX], size_t size)
 {
@@ -213,11 +214,27 @@ static gradecho_status size_cache(const struct layout *layout, hid_t access,
 
     /* Twice: the chunks of the next rows come before these are let go. The
      * slots outnumber them because a hash collision throws out, too. */
-    TRY_H5(layout->spec->path,
-           H5Pset_chunk_cache(access, (size_t)(8 * chunks + 1),
-                              (size_t)(2 * chunks * bytes),
-                              H5D_CHUNK_CACHE_W0_DEFAULT));
+    TRY_H5(path, H5Pset_chunk_cache(access, (size_t)(8 * chunks + 1),
+                                    (size_t)(2 * chunks * bytes),
+                                    H5D_CHUNK_CACHE_W0_DEFAULT));
 fail:
+    return status;
+}
+
+gradecho_status ge_layout_open(const char *path, hid_t file, const char *name,
+                               const hsize_t row[GE_RANK_MAX], size_t size,
+                               hid_t *dataset)
+{
+    gradecho_status status = GRADECHO_OK;
+    hsize_t chunk[GE_RANK_MAX];
+    hid_t access = H5I_INVALID_HID;
+
+    choose_chunk(row, size, chunk);
+    OPEN_H5(path, access, H5Pcreate(H5P_DATASET_ACCESS));
+    GE_TRY(size_cache(path, access, row, chunk, size));
+    OPEN_H5(path, *dataset, H5Dopen2(file, name, access));
+fail:
+    ge_h5_close(path, &access, H5Pclose, &status);
     return status;
 }
 
@@ -230,13 +247,14 @@ static gradecho_status create_growing(const struct layout *layout,
 {
     gradecho_status status = GRADECHO_OK;
     const char *path = layout->spec->path;
-    const size_t size = H5Tget_size(stored);
     const hsize_t dims[GE_RANK_MAX] = {0, row[1], row[2]};
     const hsize_t limit[GE_RANK_MAX] = {H5S_UNLIMITED, row[1], row[2]};
     hsize_t chunk[GE_RANK_MAX];
     hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID;
     hid_t access = H5I_INVALID_HID;
+    size_t size = 0;
 
+    GE_TRY(ge_h5_type_size(path, stored, &size));
     choose_chunk(row, size, chunk);
     OPEN_H5(path, space, H5Screate_simple(rank, dims, limit));
     OPEN_H5(path, create, H5Pcreate(H5P_DATASET_CREATE));
@@ -248,7 +266,7 @@ static gradecho_status create_growing(const struct layout *layout,
     TRY_H5(path, H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY));
     TRY_H5(path, H5Pset_fill_time(create, H5D_FILL_TIME_ALLOC));
     OPEN_H5(path, access, H5Pcreate(H5P_DATASET_ACCESS));
-    GE_TRY(size_cache(layout, access, row, chunk, size));
+    GE_TRY(size_cache(path, access, row, chunk, size));
     OPEN_H5(path, *dataset,
             H5Dcreate2(layout->file, name, stored, space, H5P_DEFAULT, create,
                        access));

@@ -22,6 +22,16 @@
 #define GE_ATTRIBUTE_WORLD_SIZE "world_size"
 #define GE_ATTRIBUTE_CONFIG "config"
 #define GE_ATTRIBUTE_CLEAN_CLOSE "clean_close"
+#define GE_ATTRIBUTE_RESTARTS "restarts"
+
+/* Objects below the root: the fields, /step, and what does not grow. */
+enum { GE_LAYOUT_OBJECTS = GE_FIELDS + 7 };
+
+/* Open a growing dataset of a file that exists, for appending. `size`: bytes of
+ * an item. */
+GRADECHO_MUST_CHECK gradecho_status
+ge_layout_open(const char *path, hid_t file, const char *name,
+               const hsize_t row[GE_RANK_MAX], size_t size, hid_t *dataset);
 
 /* Rank of a field's dataset and the lengths of one row, dims[0] being 1. */
 int ge_layout_row(enum ge_shape shape, const struct ge_dimensions *dims,

@@ -4,19 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log_file.h"
 #include "log_layout.h"
 #include "memory.h"
 
 /* A damaged file may claim any size; ours stay far below. */
 #define NAME_BYTES_MAX 4096U
 #define NAMES_BYTES_MAX ((uint64_t)1 << 30)
-#define ROW_VALUES_MAX ((uint64_t)1 << 31)
+#define ROW_VALUES_MAX ((uint64_t)1 << 26)
+
+/* Rows that a byte of /step's storage may stand for: 8 bytes are one, and
+ * deflate, should somebody have repacked the log, makes of 1032 bytes no less
+ * than one. */
+#define ROWS_PER_BYTE 1032U
 
 struct ge_log_reader {
     char *path;
     hid_t file, step, fields[GE_FIELDS]; /* a field may be missing */
-    bool live;
-    uint64_t rows; /* committed, as last seen */
+    bool live;                           /* opened in SWMR mode */
+    uint64_t rows;                       /* committed, as last seen */
     /* Rows that were committed when the field was last refreshed. HDF5 keeps
      * chunks: later rows of a chunk in memory are stale until the next one. */
     uint64_t fresh[GE_FIELDS];
@@ -29,14 +35,8 @@ struct ge_log_reader {
 static gradecho_status open_dataset(const ge_log_reader *log, const char *name,
                                     hid_t *dataset)
 {
-    gradecho_status status = GRADECHO_OK;
-    htri_t exists = 0;
-
-    TRY_H5(log->path, exists = H5Lexists(log->file, name, H5P_DEFAULT));
-    if (exists > 0)
-        OPEN_H5(log->path, *dataset, H5Dopen2(log->file, name, H5P_DEFAULT));
-fail:
-    return status;
+    return ge_h5_open_dataset(log->path, log->file, "dataset ", name,
+                              H5P_DEFAULT, dataset);
 }
 
 static gradecho_status open_required(const ge_log_reader *log, const char *name,
@@ -84,7 +84,14 @@ static gradecho_status read_root(ge_log_reader *log)
                           &log->facts.world_size));
     GE_TRY(
         ge_h5_read_int(log->path, log->file, GE_ATTRIBUTE_CLEAN_CLOSE, &clean));
-    log->facts.clean_close = clean != 0;
+    log->facts.end = clean == GE_LOG_CLOSED || clean == GE_LOG_RECOVERED
+                         ? (enum ge_log_end)clean
+                         : GE_LOG_OPEN;
+    log->facts.restarts = -1;
+    TRY_H5(log->path, exists = H5Aexists(log->file, GE_ATTRIBUTE_RESTARTS));
+    if (exists > 0)
+        GE_TRY(ge_h5_read_int(log->path, log->file, GE_ATTRIBUTE_RESTARTS,
+                              &log->facts.restarts));
     log->facts.session = log->session;
     log->facts.created = log->created;
     log->facts.version = log->version;
@@ -210,6 +217,21 @@ fail:
     return status;
 }
 
+/* Rows that were never written cost nothing to claim, and a reader that goes
+ * through them would not come to an end. */
+static gradecho_status check_rows(const ge_log_reader *log)
+{
+    gradecho_status status = GRADECHO_OK;
+    const uint64_t stored = H5Dget_storage_size(log->step);
+
+    GE_FAIL_IF(log->rows / ROWS_PER_BYTE > stored, GRADECHO_E_INPUT,
+               "log %s: it claims %llu rows, but holds %llu bytes of steps",
+               log->path, (unsigned long long)log->rows,
+               (unsigned long long)stored);
+fail:
+    return status;
+}
+
 static gradecho_status read_file(ge_log_reader *log)
 {
     gradecho_status status = GRADECHO_OK;
@@ -217,6 +239,7 @@ static gradecho_status read_file(ge_log_reader *log)
     uint64_t rows = 0;
 
     GE_TRY(ge_h5_open("log", log->path, &log->file, &log->live));
+    log->facts.held = ge_log_file_is_held(log->path);
     GE_TRY(read_root(log));
     GE_TRY(read_dimensions(log));
     GE_TRY(read_names(log));
@@ -226,6 +249,7 @@ static gradecho_status read_file(ge_log_reader *log)
     for (int i = 0; i < GE_FIELDS; i++)
         GE_TRY(open_field(log, (enum ge_field)i));
     GE_TRY(ge_log_refresh(log, &rows));
+    GE_TRY(check_rows(log));
 fail:
     return status;
 }

@@ -18,7 +18,9 @@ typedef struct ge_log_reader ge_log_reader;
 struct ge_log_facts {
     const char *session, *created, *version, *config;
     int64_t world_size;
-    bool clean_close; /* as of the open */
+    int64_t restarts; /* of its writers; -1: of a version that did not know */
+    enum ge_log_end end; /* as of the open */
+    bool held;           /* a writer holds it, as of the open */
     struct ge_dimensions dims;
     const struct ge_log_layer *layers; /* [dims.layers] */
 };

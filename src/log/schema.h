@@ -45,6 +45,8 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "time the monitor spent on the sample")                                  \
     X(DROPPED, "dropped", GE_PER_STEP, GE_I64, "1",                            \
       "samples lost so far because the monitor was busy")                      \
+    X(RESTARTS, "restarts", GE_PER_STEP, GE_I64, "1",                          \
+      "restarts of the monitors so far; where it grows, rows may be missing")  \
     X(CORRELATION, "residual_correlation_max", GE_PER_STEP, GE_F64, "1",       \
       "largest correlation of two replicas' residuals")                        \
     X(CORRELATION_PAIR, "residual_correlation_pair", GE_PER_PAIR, GE_I64, "1", \
@@ -55,6 +57,9 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "noise_trace of the whole model: sum over layers")                       \
     X(MODEL_NOISE_SCALE, "model_noise_scale", GE_PER_STEP, GE_F64, "examples", \
       "noise scale of the whole model; signed")                                \
+    X(MODEL_NOISE_SCALE_SE, "model_noise_scale_se", GE_PER_STEP, GE_F64,       \
+      "examples",                                                              \
+      "standard error of model_noise_scale, jackknife over replicas")          \
     X(MODEL_NOISE_SCALE_SMOOTH, "model_noise_scale_smooth", GE_PER_STEP,       \
       GE_F64, "examples", "the same from moving averages")                     \
     X(LAYER_REPLICAS, "layer_replicas", GE_PER_LAYER, GE_I64, "1",             \
@@ -114,6 +119,8 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "standard error of echo, jackknife over replicas")                       \
     X(ECHO_LOO, "echo_loo", GE_PER_MODE, GE_F32, "1",                          \
       "measured spectral echo of the mean of all replicas but one")            \
+    X(ECHO_CLUSTER, "echo_cluster", GE_PER_MODE, GE_F32, "1",                  \
+      "echo in the span of the mode and the neighbours that it mixes with")    \
     X(ECHO_REVERB, "echo_reverb", GE_PER_MODE, GE_F32, "1",                    \
       "echo by the reverb cross-check estimator")                              \
     X(GAIN, "gain", GE_PER_MODE, GE_F32, "1",                                  \

@@ -1,38 +1,24 @@
 #include "writer.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "log_layout.h"
+#include "log_file.h"
 #include "memory.h"
+#include "writer_private.h"
 
 /* More values than this in one field of one row is a mistake of the caller. */
 #define ROW_VALUES_MAX ((uint64_t)1 << 31)
 
-struct ge_log_writer {
-    char *path;
-    /* In order of acquisition; closed from last to first. */
-    hid_t file, step, fields[GE_FIELDS], memory[GE_SHAPES];
-    struct ge_dimensions dims;
-    uint64_t written;   /* rows in the fields */
-    uint64_t committed; /* rows in /step and flushed */
-    uint32_t flush_every;
-    int64_t *integers; /* room for one row of any integer field */
-    /* Steps of rows committed .. written - 1. They go to the file after the
-     * fields were flushed: whatever HDF5's cache writes by itself before, a
-     * reader that sees a row in /step sees it in every field. */
-    int64_t *waiting;
-    size_t room; /* of `waiting` */
-};
+/* Blocks from so many bytes on begin at multiples of this, which divides a
+ * page and which hardly any block of metadata exceeds. */
+#define ALIGNED_FROM 64
+#define ALIGNMENT 1024
 
-static gradecho_status check_spec(const struct ge_log_spec *spec)
+gradecho_status ge_log_check_spec(const struct ge_log_spec *spec)
 {
     gradecho_status status = GRADECHO_OK;
     const struct ge_dimensions *dims = &spec->dims;
@@ -51,79 +37,31 @@ fail:
     return status;
 }
 
-gradecho_status ge_log_check(const char *path, bool overwrite)
+gradecho_status ge_log_writer_access(const char *path, hid_t *access)
 {
     gradecho_status status = GRADECHO_OK;
-    struct stat about;
+    hid_t made = H5I_INVALID_HID;
 
-    if (lstat(path, &about) == 0) {
-        GE_FAIL_IF(!overwrite, GRADECHO_E_EXISTS,
-                   "log %s exists; use --overwrite or another path", path);
-        GE_FAIL_IF(!S_ISREG(about.st_mode) && !S_ISLNK(about.st_mode),
-                   GRADECHO_E_EXISTS,
-                   "log %s exists and is not a file; use another path", path);
-    }
-fail:
-    return status;
-}
-
-/* The file grows up under another name next to `path`, so that nobody ever
- * opens half a log and the one to be replaced lives until this is ready. */
-static gradecho_status reserve_name(const struct ge_log_spec *spec,
-                                    char **growing)
-{
-    gradecho_status status = GRADECHO_OK;
-    const char *path = spec->path;
-    char *name = NULL;
-    int fd = -1;
-
-    GE_TRY(ge_log_check(path, spec->overwrite));
-    if (asprintf(&name, "%s.%ld.new", path, (long)getpid()) < 0)
-        name = NULL;
-    GE_FAIL_IF(name == NULL, GRADECHO_E_NOMEM, "log %s: out of memory", path);
-    /* Here and not by HDF5, for a plain word on what is wrong. A leftover of
-     * the same name is of a dead process: this process id is ours now. */
-    fd =
-        open(name, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0666);
-    GE_FAIL_IF(fd < 0, GRADECHO_E_SYS, "log %s cannot be created: %s", path,
-               strerror(errno));
-    close(fd);
-    *growing = name;
+    OPEN_H5(path, made, H5Pcreate(H5P_FILE_ACCESS));
+    /* Pinned: what SWMR needs, and what every HDF5 since 1.10 reads. */
+    TRY_H5(path, H5Pset_libver_bounds(made, H5F_LIBVER_V110, H5F_LIBVER_V110));
+    TRY_H5(path, H5Pset_fclose_degree(made, H5F_CLOSE_SEMI));
+    /* No block of metadata lies across two pages: a kill can end a write()
+     * between two pages, and half a block is a dataset that nobody can open. */
+    TRY_H5(path, H5Pset_alignment(made, ALIGNED_FROM, ALIGNMENT));
+    *access = made;
     return GRADECHO_OK;
 fail:
-    free(name);
+    ge_h5_close(path, &made, H5Pclose, &status);
     return status;
 }
 
-static gradecho_status publish_name(const struct ge_log_spec *spec,
-                                    const char *growing)
-{
-    gradecho_status status = GRADECHO_OK;
-    int failed = renameat2(AT_FDCWD, growing, AT_FDCWD, spec->path,
-                           spec->overwrite ? 0 : RENAME_NOREPLACE);
-
-    /* Some network file systems cannot refuse to replace; then the check in
-     * reserve_name() has to do. */
-    if (failed != 0 && (errno == EINVAL || errno == ENOSYS))
-        failed = rename(growing, spec->path);
-    GE_FAIL_IF(failed != 0 && errno == EEXIST, GRADECHO_E_EXISTS,
-               "log %s exists; use --overwrite or another path", spec->path);
-    GE_FAIL_IF(failed != 0, GRADECHO_E_SYS, "log %s cannot be created: %s",
-               spec->path, strerror(errno));
-fail:
-    return status;
-}
-
-static gradecho_status open_file(ge_log_writer *log, const char *growing)
+static gradecho_status create_file(ge_log_writer *log, const char *growing)
 {
     gradecho_status status = GRADECHO_OK;
     hid_t access = H5I_INVALID_HID;
 
-    OPEN_H5(log->path, access, H5Pcreate(H5P_FILE_ACCESS));
-    /* Pinned: what SWMR needs, and what every HDF5 since 1.10 reads. */
-    TRY_H5(log->path,
-           H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110));
-    TRY_H5(log->path, H5Pset_fclose_degree(access, H5F_CLOSE_SEMI));
+    GE_TRY(ge_log_writer_access(log->path, &access));
     OPEN_H5(log->path, log->file,
             H5Fcreate(growing, H5F_ACC_TRUNC, H5P_DEFAULT, access));
 fail:
@@ -131,8 +69,7 @@ fail:
     return status;
 }
 
-/* What append needs, so that it allocates nothing. */
-static gradecho_status prepare_buffers(ge_log_writer *log)
+gradecho_status ge_log_writer_prepare(ge_log_writer *log)
 {
     gradecho_status status = GRADECHO_OK;
     size_t widest = 1;
@@ -156,8 +93,7 @@ fail:
     return status;
 }
 
-/* Close whatever is open, free everything. */
-static void destroy(ge_log_writer *log, gradecho_status *status)
+void ge_log_writer_destroy(ge_log_writer *log, gradecho_status *status)
 {
     if (log == NULL)
         return;
@@ -167,30 +103,32 @@ static void destroy(ge_log_writer *log, gradecho_status *status)
         ge_h5_close(log->path, &log->fields[i], H5Dclose, status);
     ge_h5_close(log->path, &log->step, H5Dclose, status);
     ge_h5_close(log->path, &log->file, H5Fclose, status);
+    if (log->lock >= 0)
+        close(log->lock);
     free(log->waiting);
     free(log->integers);
     free(log->path);
     free(log);
 }
 
-static ge_log_writer *allocate(const struct ge_log_spec *spec)
+ge_log_writer *ge_log_writer_new(const char *path)
 {
     ge_log_writer *log = ge_alloc(1, sizeof *log);
 
     if (log == NULL)
         return NULL;
-    log->path = strdup(spec->path);
+    log->path = strdup(path);
     if (log->path == NULL) {
         free(log);
         return NULL;
     }
+    log->lock = -1;
+    log->past.step = -1;
     log->file = log->step = H5I_INVALID_HID;
     for (int i = 0; i < GE_FIELDS; i++)
         log->fields[i] = H5I_INVALID_HID;
     for (int i = 0; i < GE_SHAPES; i++)
         log->memory[i] = H5I_INVALID_HID;
-    log->dims = spec->dims;
-    log->flush_every = spec->flush_every;
     return log;
 }
 
@@ -202,21 +140,25 @@ gradecho_status ge_log_create(const struct ge_log_spec *spec,
     char *growing = NULL;
 
     ge_h5_quiet();
-    GE_TRY(check_spec(spec));
-    log = allocate(spec);
+    GE_TRY(ge_log_check_spec(spec));
+    log = ge_log_writer_new(spec->path);
     GE_FAIL_IF(log == NULL, GRADECHO_E_NOMEM, "log %s: out of memory",
                spec->path);
-    GE_TRY(reserve_name(spec, &growing));
-    GE_TRY(open_file(log, growing));
+    log->dims = spec->dims;
+    log->flush_every = spec->flush_every;
+    GE_TRY(ge_log_check(spec->path, spec->overwrite));
+    ge_log_file_sweep(spec->path);
+    GE_TRY(ge_log_file_begin(spec->path, &growing, &log->lock));
+    GE_TRY(create_file(log, growing));
     GE_TRY(ge_layout_create(log->file, spec, &log->step, log->fields));
-    GE_TRY(prepare_buffers(log));
+    GE_TRY(ge_log_writer_prepare(log));
     TRY_H5(log->path, H5Fstart_swmr_write(log->file));
-    GE_TRY(publish_name(spec, growing));
+    GE_TRY(ge_log_file_publish(growing, spec->path, spec->overwrite));
     free(growing);
     *writer = log;
     return GRADECHO_OK;
 fail:
-    destroy(log, &status);
+    ge_log_writer_destroy(log, &status);
     if (growing != NULL)
         unlink(growing);
     free(growing);
@@ -306,10 +248,19 @@ fail:
     return status;
 }
 
+/* A commit failed half-way: no row in /step that has no step yet. */
+static void retract(const ge_log_writer *log)
+{
+    const hsize_t extent[GE_RANK_MAX] = {log->committed, 1, 1};
+
+    if (H5Dset_extent(log->step, extent) < 0)
+        (void)H5Eclear2(H5E_DEFAULT); /* told already that the log is ill */
+}
+
 /* Show the waiting rows to readers and hand them to the system. */
 static gradecho_status commit(ge_log_writer *log)
 {
-    gradecho_status status = GRADECHO_OK;
+    gradecho_status status = GRADECHO_OK, closed = GRADECHO_OK;
     const uint64_t count = log->written - log->committed;
     const hsize_t length = count;
     hid_t memory = H5I_INVALID_HID;
@@ -326,7 +277,11 @@ static gradecho_status commit(ge_log_writer *log)
     TRY_H5(log->path, H5Fflush(log->file, H5F_SCOPE_LOCAL));
     log->committed = log->written;
 fail:
-    ge_h5_close(log->path, &memory, H5Sclose, &status);
+    /* Told if it fails, but what is committed is: the caller takes the rows
+     * back if this function fails. */
+    ge_h5_close(log->path, &memory, H5Sclose, &closed);
+    if (status < GRADECHO_OK && log->committed < log->written)
+        retract(log);
     return status;
 }
 
@@ -357,22 +312,112 @@ fail: /* the next append takes this row's place */
     return status;
 }
 
+gradecho_status ge_log_flush(ge_log_writer *writer)
+{
+    return commit(writer);
+}
+
 uint64_t ge_log_rows(const ge_log_writer *writer)
 {
     return writer->committed;
 }
 
-gradecho_status ge_log_close(ge_log_writer **writer)
+uint64_t ge_log_waiting(const ge_log_writer *writer)
+{
+    return writer->written - writer->committed;
+}
+
+const struct ge_log_past *ge_log_past(const ge_log_writer *writer)
+{
+    return &writer->past;
+}
+
+struct ge_dimensions ge_log_dimensions(const ge_log_writer *writer)
+{
+    return writer->dims;
+}
+
+gradecho_status ge_log_writer_cut(ge_log_writer *log)
 {
     gradecho_status status = GRADECHO_OK;
-    ge_log_writer *log = writer != NULL ? *writer : NULL;
 
-    if (log == NULL)
-        return GRADECHO_OK;
-    *writer = NULL;
-    GE_TRY(commit(log));
-    GE_TRY(ge_h5_change_int(log->path, log->file, GE_ATTRIBUTE_CLEAN_CLOSE, 1));
+    for (int i = 0; i < GE_FIELDS; i++) {
+        hsize_t dims[GE_RANK_MAX] = {0};
+        int rank = 0;
+
+        if (log->fields[i] < 0) /* an older log, being recovered */
+            continue;
+        GE_TRY(ge_h5_shape(log->path, ge_fields[i].name, log->fields[i],
+                           GE_RANK_MAX, &rank, dims));
+        if (dims[0] <= log->committed)
+            continue;
+        dims[0] = log->committed;
+        TRY_H5(log->path, H5Dset_extent(log->fields[i], dims));
+    }
+    log->written = log->committed;
 fail:
-    destroy(log, &status);
     return status;
+}
+
+/* Whatever HDF5 writes from now on is half of the truth, and its H5Fclose()
+ * would mark that as whole: let the writes fail. What remains is the log as a
+ * killed writer leaves it: readable, and `gradecho recover` closes it. */
+static void abandon(const ge_log_writer *log)
+{
+    const int none = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    void *handle = NULL;
+
+    if (none >= 0 && H5Fget_vfd_handle(log->file, H5P_DEFAULT, &handle) >= 0)
+        (void)dup3(none, *(const int *)handle, O_CLOEXEC);
+    if (none >= 0)
+        close(none);
+}
+
+/* All that closing writes, written. */
+static gradecho_status finish(ge_log_writer *log, enum ge_log_end end)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    GE_TRY(ge_log_writer_cut(log));
+    GE_TRY(
+        ge_h5_change_int(log->path, log->file, GE_ATTRIBUTE_CLEAN_CLOSE, end));
+    TRY_H5(log->path, H5Fflush(log->file, H5F_SCOPE_LOCAL));
+fail:
+    return status;
+}
+
+gradecho_status ge_log_writer_end(ge_log_writer **writer, enum ge_log_end end)
+{
+    gradecho_status status = GRADECHO_OK, closed = GRADECHO_OK;
+    ge_log_writer *log = *writer;
+    char reason[GE_MESSAGE_MAX] = "";
+    int before = 0;
+
+    *writer = NULL;
+    before = ge_message_capture(1);
+    status = finish(log, end);
+    if (status < GRADECHO_OK) {
+        memcpy(reason, ge_message_last(), sizeof reason);
+        abandon(log);
+    }
+    ge_log_writer_destroy(log, &closed);
+    (void)ge_message_capture(before);
+    if (status >= GRADECHO_OK && closed < GRADECHO_OK)
+        ge_error("%s", ge_message_last());
+    if (status < GRADECHO_OK)
+        ge_error("%.400s; the committed rows are safe: when the log can be "
+                 "written again, close it by gradecho recover",
+                 reason);
+    return status < GRADECHO_OK ? status : closed;
+}
+
+gradecho_status ge_log_close(ge_log_writer **writer)
+{
+    gradecho_status status = GRADECHO_OK, ended = GRADECHO_OK;
+
+    if (writer == NULL || *writer == NULL)
+        return GRADECHO_OK;
+    status = commit(*writer);
+    ended = ge_log_writer_end(writer, GE_LOG_CLOSED);
+    return status < GRADECHO_OK ? status : ended;
 }

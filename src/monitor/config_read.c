@@ -263,9 +263,16 @@ static gradecho_status load(const char *text, size_t length, const char *origin,
                "no memory to read %s", origin);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
     if (!yaml_parser_load(&parser, document)) {
-        status = GRADECHO_E_INPUT;
-        ge_error("%s:%zu: not YAML: %s", origin, parser.problem_mark.line + 1,
-                 parser.problem != NULL ? parser.problem : "unreadable");
+        /* Short of memory libyaml has no problem to tell, and often not even
+         * an error. */
+        if (parser.problem == NULL) {
+            status = GRADECHO_E_NOMEM;
+            ge_error("no memory to read %s", origin);
+        } else {
+            status = GRADECHO_E_INPUT;
+            ge_error("%s:%zu: not YAML: %s", origin,
+                     parser.problem_mark.line + 1, parser.problem);
+        }
     }
     yaml_parser_delete(&parser);
 fail:

@@ -6,6 +6,7 @@
 
 #include "engine_private.h"
 #include "memory.h"
+#include "moments.h"
 #include "try.h"
 
 void ge_engine_note(ge_engine *engine, gradecho_status status)
@@ -31,6 +32,19 @@ const float *ge_engine_entries(ge_engine *engine, size_t j, size_t layer,
         ge_engine_note(engine, status);
     }
     return scratch;
+}
+
+void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
+                        size_t count, float *out)
+{
+    const float *from = ge_engine_entries(engine, j, layer, first, count, out);
+
+    if (from != out)
+        memcpy(out, from, count * sizeof *out);
+    if (ge_all_finite(out, count))
+        return;
+    memset(out, 0, count * sizeof *out);
+    engine->spoiled = true;
 }
 
 /* Give each layer's decomposition to a rank: the dearest first, each to the
@@ -158,6 +172,7 @@ static gradecho_status allocate_record(ge_engine *engine)
 
     engine->all = ge_alloc(rows * engine->width, sizeof(double));
     engine->average = ge_alloc(engine->layers->count, sizeof *engine->average);
+    engine->model.change = ge_alloc(rows, sizeof *engine->model.change);
     e->deviation = ge_alloc(rows, sizeof *e->deviation);
     e->projection = ge_alloc(rows, sizeof *e->projection);
     e->row = ge_alloc(rows, sizeof *e->row);
@@ -167,9 +182,10 @@ static gradecho_status allocate_record(ge_engine *engine)
     e->overlaps = ge_alloc(pairs, sizeof *e->overlaps);
     e->points = ge_alloc(modes, sizeof *e->points);
     GE_FAIL_IF(engine->all == NULL || engine->average == NULL ||
-                   e->deviation == NULL || e->projection == NULL ||
-                   e->row == NULL || e->report == NULL || e->terms == NULL ||
-                   e->cross == NULL || e->overlaps == NULL || e->points == NULL,
+                   engine->model.change == NULL || e->deviation == NULL ||
+                   e->projection == NULL || e->row == NULL ||
+                   e->report == NULL || e->terms == NULL || e->cross == NULL ||
+                   e->overlaps == NULL || e->points == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu replicas", rows);
 fail:
     return status;
@@ -298,6 +314,7 @@ void ge_engine_destroy(ge_engine **engine)
         e->answered,
         e->cross,
         e->average,
+        e->model.change,
         e->evidence.deviation,
         e->evidence.projection,
         (void *)e->evidence.row,
@@ -323,19 +340,42 @@ struct ge_dimensions ge_engine_dimensions(const ge_engine *engine)
     };
 }
 
-/* Number of a first row that says: this rank failed, do not use the sample. */
-static const double TROUBLE = -1.0;
+/* Numbers of a first row that say: this rank failed; this rank's data changed
+ * while they were read. */
+static const double TROUBLE = -1.0, SPOILED = -2.0;
 
 /* Rank 0 must not log numbers to which a failed rank contributed. The failed
- * rank's own status, which is at least as grave, goes into its ballot. */
+ * rank's own status, which is at least as grave, goes into its ballot. That of
+ * a spoiled one is no failure of the run. */
 static void note_troubles(ge_engine *engine, size_t width)
 {
     const size_t size = (size_t)ge_comm_size(engine->comm);
 
-    for (size_t r = 0; r < size; r++)
-        if (engine->all[r * engine->replicas_each * width] == TROUBLE &&
-            engine->trouble >= GRADECHO_OK)
+    for (size_t r = 0; r < size; r++) {
+        const double first = engine->all[r * engine->replicas_each * width];
+
+        if (first == TROUBLE && engine->trouble >= GRADECHO_OK)
             engine->trouble = GRADECHO_E_NUMERIC;
+        engine->spoiled = engine->spoiled || first == SPOILED;
+    }
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const double left = ((const double *)a)[GE_ROW_NUMBER];
+    const double right = ((const double *)b)[GE_ROW_NUMBER];
+
+    if (isnan(left) || isnan(right)) /* no replica: last */
+        return !!isnan(left) - !!isnan(right);
+    return (left > right) - (left < right);
+}
+
+/* In order of replica, so that no sum depends on who serves whom. */
+static void sort_rows(ge_engine *engine, size_t width)
+{
+    qsort(engine->all,
+          (size_t)ge_comm_size(engine->comm) * engine->replicas_each,
+          width * sizeof(double), by_number);
 }
 
 gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
@@ -346,6 +386,7 @@ gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
     const size_t width = echo ? engine->width : engine->width_noise;
 
     engine->trouble = GRADECHO_OK;
+    engine->spoiled = false;
     source->ops->describe(source, step, &engine->facts);
     for (size_t i = 0; i < engine->replicas_each * engine->width; i++)
         engine->rows[i] = (double)NAN;
@@ -362,19 +403,32 @@ gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
     if (echo)
         GE_TRY(ge_engine_decompose(engine));
     /* The trainer may have its slot back: all that follows is our own. */
+    if (source->ops->intact != NULL && !source->ops->intact(source))
+        engine->spoiled = true; /* told when the source is looked at */
+    else if (engine->spoiled)
+        ge_warn("step %lld: a gradient changed while it was read; the sample "
+                "is not logged",
+                (long long)step);
     source->ops->release(source);
 
     for (size_t j = 1; j < engine->replicas_each; j++) /* close the gaps */
         memmove(engine->rows + j * width, engine->rows + j * engine->width,
                 width * sizeof(double));
+    if (engine->spoiled)
+        engine->rows[0] = SPOILED;
     if (engine->trouble < GRADECHO_OK)
         engine->rows[0] = TROUBLE;
     GE_TRY(ge_comm_gather(engine->comm, engine->rows,
                           engine->replicas_each * width, engine->all));
     if (ge_comm_rank(engine->comm) == 0)
         note_troubles(engine, width);
-    if (ge_comm_rank(engine->comm) == 0 && engine->trouble >= GRADECHO_OK)
+    if (ge_comm_rank(engine->comm) == 0 && engine->spoiled) {
+        row->step = GE_ENGINE_SPOILED;
+    } else if (ge_comm_rank(engine->comm) == 0 &&
+               engine->trouble >= GRADECHO_OK) {
+        sort_rows(engine, width);
         ge_engine_record(engine, echo, row);
+    }
     *local = engine->trouble;
 fail:
     return status;

@@ -27,6 +27,9 @@
 
 typedef struct ge_engine ge_engine;
 
+/* Step of a row that must not be logged. */
+#define GE_ENGINE_SPOILED INT64_MIN
+
 /* Collective. All are borrowed and outlive the engine.
  * \return GRADECHO_E_NOMEM  the same on all ranks */
 GRADECHO_MUST_CHECK gradecho_status
@@ -37,12 +40,22 @@ void ge_engine_destroy(ge_engine **engine);
 /* Lengths of a row's dimensions. */
 struct ge_dimensions ge_engine_dimensions(const ge_engine *engine);
 
+/* Rank 0, before the first measurement: one earlier sample's figures, for the
+ * moving averages. Called for each, in order, they stand as after the last.
+ *
+ * \param noise_trace, grad_sqnorm  [layers], as they were logged */
+void ge_engine_recall(ge_engine *engine, const double *noise_trace,
+                      const double *grad_sqnorm);
+
 /* Collective. Measure the sample at the source's front and release it there
- * as soon as its data are not needed any more.
+ * as soon as its data are not needed any more. A sample whose memory changed
+ * while it was read, at any rank, is measured to its end, because the ranks go
+ * through the same collectives, but leaves no row.
  *
  * \param step   what the monitors agreed on
  * \param echo   measure echoes too (equal on all ranks)
- * \param row    rank 0: cleared and filled; else ignored
+ * \param row    rank 0: cleared and filled; its step is GE_ENGINE_SPOILED if
+ *               the sample left none. Else ignored
  * \param local  what went wrong at this rank alone, already told: the row is
  *               not to be trusted, and the caller puts it into its next ballot
  * \return GRADECHO_E_MPI, _E_TIMEOUT: no further collective is possible */

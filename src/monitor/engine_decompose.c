@@ -88,32 +88,43 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
     struct ge_modes held = {0};
     double *row = engine->rows + j * engine->width + engine->report_at[l];
     const size_t modes = layer->modes;
-    double *number = ge_alloc(6 * modes, sizeof *number);
+    double *number = ge_alloc((6 + GE_ECHO_NEIGHBOURS) * modes, sizeof *number);
     double *z = number, *a = z + modes, *b = a + modes;
     double *left = b + modes, *right = left + modes, *along = right + modes;
-    const float *g =
-        ge_engine_entries(engine, j, l, 0, layer->entries, engine->gradient);
+    double *near = along + modes;
+    const float *g = engine->gradient;
 
+    ge_engine_snapshot(engine, j, l, 0, layer->entries, engine->gradient);
     GE_FAIL_IF(number == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
     GE_TRY(ge_modes_init(&held, reference->rows, reference->cols, modes));
     leave_out(mean, g, engine->used[l], layer->entries, engine->others);
     GE_TRY(matched_modes(engine, l, g, &own));
     GE_TRY(matched_modes(engine, l, engine->others, &held));
-    ge_modes_overlap(&own, &held, z);
+    ge_modes_overlap(&own, &held, 0, z);
+    for (int i = 0; i < GE_ECHO_NEIGHBOURS; i++)
+        ge_modes_overlap(&own, &held,
+                         i < GE_ECHO_NEAR ? i - GE_ECHO_NEAR
+                                          : i - GE_ECHO_NEAR + 1,
+                         near + (size_t)i * modes);
     GE_TRY(ge_modes_project(&own, engine->others, a));
     GE_TRY(ge_modes_project(&held, g, b));
     subtract(g, mean, layer->entries, engine->others);
     GE_TRY(ge_modes_leak(reference, engine->others, left, right));
     GE_TRY(ge_modes_project(reference, engine->others, along));
     for (size_t k = 0; k < modes; k++) {
-        const struct ge_mode_report report = {
-            .terms = {z[k], a[k], b[k], (double)own.s[k]},
+        struct ge_mode_report report = {
+            .terms = {.overlap = z[k],
+                      .held_out = a[k],
+                      .cross = b[k],
+                      .s_replica = (double)own.s[k]},
             .leak_left = left[k],
             .leak_right = right[k],
             .along2 = along[k] * along[k],
             .cross = {(double)NAN, (double)NAN, (double)NAN},
         };
 
+        for (size_t i = 0; i < GE_ECHO_NEIGHBOURS; i++)
+            report.terms.near[i] = near[i * modes + k];
         memcpy(row + k * GE_REPORT_SIZE, &report, sizeof report);
     }
     block[0] = (float)(engine->first_index + j);

@@ -56,7 +56,7 @@ static gradecho_status try_block(ge_engine *engine, const struct exchange *x,
     for (size_t k = 0; k < x->modes; k++)
         reply[1 + k] = (float)number[k];
     if (engine->reverb) {
-        ge_modes_overlap(&theirs, &own, number);
+        ge_modes_overlap(&theirs, &own, 0, number);
         for (size_t k = 0; k < x->modes; k++)
             reply[1 + x->modes + k] = (float)number[k];
     }

@@ -35,6 +35,17 @@ struct ge_evidence {
     struct ge_fit_point *points;   /* [modes] */
 };
 
+/* The noise of the whole model: sums over the layers whose noise is known. */
+struct ge_model {
+    struct ge_noise_sums whole;
+    size_t layers;
+    struct ge_model_change {
+        struct ge_noise_sums by;
+        size_t layers; /* that the replica is in */
+    } * change;        /* [rows] when a replica, by its place, is left out */
+    struct ge_noise_average average;
+};
+
 /* Entries of the mean that are reduced at a time. */
 #ifndef GE_ENGINE_PIECE
 #define GE_ENGINE_PIECE ((size_t)1 << 20)
@@ -56,6 +67,7 @@ struct ge_engine {
     size_t first_index; /* place of local replica 0 in the sample */
     size_t present;     /* replicas in the sample, over all ranks */
     gradecho_status trouble; /* the first local failure */
+    bool spoiled;            /* data here changed while they were read */
     unsigned warned;         /* non-finite layers told so far in this run */
 
     /* Reduction. */
@@ -88,9 +100,9 @@ struct ge_engine {
     size_t *overlap_at; /* [layers] in a row: [modes x replicas_max], reverb */
     double *rows;       /* [replicas_each x width]; number NaN: no replica */
     double *all;        /* rank 0: [size x replicas_each x width] */
-    struct ge_evidence evidence;           /* rank 0: room for all rows */
-    struct ge_noise_average *average;      /* rank 0: [layers] */
-    struct ge_noise_average model_average; /* rank 0 */
+    struct ge_evidence evidence;      /* rank 0: room for all rows */
+    struct ge_noise_average *average; /* rank 0: [layers] */
+    struct ge_model model;            /* rank 0 */
     double *layer_sketch; /* [replicas_each x GE_SKETCH_SIZE] current layer */
 };
 
@@ -107,6 +119,16 @@ static inline size_t ge_row_projection(const struct ge_engine *engine)
 static inline size_t ge_row_sketch(const struct ge_engine *engine)
 {
     return GE_ROW_LAYERS + 2 * engine->layers->count;
+}
+
+static inline size_t ge_row_width(const struct ge_engine *engine, bool echo)
+{
+    return echo ? engine->width : engine->width_noise;
+}
+
+static inline size_t ge_rows_arrived(const struct ge_engine *engine)
+{
+    return (size_t)ge_comm_size(engine->comm) * engine->replicas_each;
 }
 
 /* Head of a block of modes: the replica's place in the sample, NaN for no
@@ -137,6 +159,12 @@ void ge_engine_note(ge_engine *engine, gradecho_status status);
 const float *ge_engine_entries(ge_engine *engine, size_t j, size_t layer,
                                size_t first, size_t count, float *scratch);
 
+/* The same, always copied into `out` and finite: numbers that were finite when
+ * the replicas were counted and are not any more become zeros and spoil the
+ * sample. For what leaves this rank, and for LAPACK. */
+void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
+                        size_t count, float *out);
+
 /* Phase 1. With `keep`, also keep the means of layers with an echo. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine,
                                                      bool keep);
@@ -163,5 +191,16 @@ static inline size_t ge_engine_reply(const ge_engine *engine, size_t modes)
 
 /* Phase 4, rank 0. */
 void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row);
+
+/* Parts of phase 4 about the whole. The model is cleared, then added to for
+ * each layer while the evidence is about that layer, then recorded; the
+ * correlation comes last: it uses the gathered rows up. */
+void ge_engine_record_facts(const ge_engine *engine, struct ge_row *row);
+void ge_engine_model_clear(ge_engine *engine);
+void ge_engine_model_add(ge_engine *engine, const struct ge_noise_input *in,
+                         const struct ge_noise *noise);
+void ge_engine_record_model(ge_engine *engine, struct ge_row *row);
+void ge_engine_record_correlation(ge_engine *engine, bool echo,
+                                  struct ge_row *row);
 
 #endif

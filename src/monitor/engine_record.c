@@ -29,25 +29,15 @@ static double *mode_value(const struct target *t, enum ge_field field, size_t k)
     return &t->row->values[field][t->l * t->row->dims.modes + k];
 }
 
-static size_t row_width(const ge_engine *engine, bool echo)
-{
-    return echo ? engine->width : engine->width_noise;
-}
-
-static size_t rows_arrived(const ge_engine *engine)
-{
-    return (size_t)ge_comm_size(engine->comm) * engine->replicas_each;
-}
-
 /* The rows of the replicas that count in this layer. */
 static void collect(ge_engine *engine, size_t l, bool echo)
 {
     struct ge_evidence *e = &engine->evidence;
     const size_t modes = engine->layers->item[l].modes;
-    const size_t width = row_width(engine, echo);
+    const size_t width = ge_row_width(engine, echo);
 
     e->replicas = 0;
-    for (size_t r = 0; r < rows_arrived(engine); r++) {
+    for (size_t r = 0; r < ge_rows_arrived(engine); r++) {
         const double *row = engine->all + r * width;
         const size_t a = e->replicas;
 
@@ -99,6 +89,8 @@ static void record_noise(ge_engine *engine, const struct target *t,
     *layer_value(t, GE_EDGE) = noise->edge;
     *layer_value(t, GE_TAU2_EDGE) = noise->tau2_edge;
     *layer_value(t, GE_TAU2_ASYM) = noise->tau2_asym;
+
+    ge_engine_model_add(engine, &in, noise);
 
     /* The deviations are used up: turn them into ratios where they lie. */
     ge_noise_ratios(&in, e->deviation);
@@ -215,7 +207,7 @@ static void record_modes(ge_engine *engine, const struct target *t,
     for (size_t k = 0; k < modes; k++) {
         struct ge_echo echo;
 
-        ge_echo_combine(e->terms + k, e->replicas, modes, &echo);
+        ge_echo_combine(e->terms, e->replicas, modes, k, &echo);
         *mode_value(t, GE_S_MEAN, k) = (double)reference->s[k];
         *mode_value(t, GE_MODE_GAP, k) =
             gap(reference, k) / sqrt(noise->sigma2);
@@ -224,6 +216,7 @@ static void record_modes(ge_engine *engine, const struct target *t,
         *mode_value(t, GE_ECHO, k) = echo.echo;
         *mode_value(t, GE_ECHO_SE, k) = echo.echo_se;
         *mode_value(t, GE_ECHO_LOO, k) = echo.echo_loo;
+        *mode_value(t, GE_ECHO_CLUSTER, k) = echo.echo_cluster;
         *mode_value(t, GE_GAIN, k) = echo.gain;
         *mode_value(t, GE_GAIN_SE, k) = echo.gain_se;
         if (engine->reverb)
@@ -279,7 +272,7 @@ static size_t points(ge_engine *engine, const struct target *t, size_t without)
         if (without < e->replicas) {
             struct ge_echo left;
 
-            ge_echo_without(e->terms + k, e->replicas, modes, without, &left);
+            ge_echo_without(e->terms, e->replicas, modes, k, without, &left);
             p->s = left.s_est;
             p->echo = left.echo;
         }
@@ -328,82 +321,11 @@ static void record_signal(ge_engine *engine, const struct target *t)
     record_fit(engine, t, ge_fit_q, GE_Q_FIT, GE_Q_FIT_SE);
 }
 
-/* ---- the sample as a whole ---- */
-
-static double ratio(double sum, double count)
-{
-    return count > 0.0 ? sum / count : (double)NAN;
-}
-
-static void record_facts(const ge_engine *engine, struct ge_row *row)
-{
-    const double *rider = engine->used + engine->layers->count;
-
-    row->step = engine->facts.step;
-    row->values[GE_TIME][0] =
-        ratio(rider[GE_RIDER_TIME], rider[GE_RIDER_TIMES]);
-    row->values[GE_LOSS][0] =
-        ratio(rider[GE_RIDER_LOSS], rider[GE_RIDER_LOSSES]);
-    row->values[GE_BATCH_SIZE][0] =
-        ratio(rider[GE_RIDER_BATCH], rider[GE_RIDER_BATCHES]);
-    row->values[GE_REPLICAS][0] = (double)engine->present;
-}
-
-/* The rows' sketches, side by side in the evidence's order. */
-static void record_correlation(ge_engine *engine, bool echo, struct ge_row *row)
-{
-    const size_t width = row_width(engine, echo);
-    double *all = engine->all;
-    size_t count = 0, pair[2] = {0, 0};
-
-    /* Close up: rows without a replica are in the way. They are not needed any
-     * more after this. */
-    for (size_t r = 0; r < rows_arrived(engine); r++) {
-        if (isnan(all[r * width + GE_ROW_NUMBER]))
-            continue;
-        if (r != count)
-            memmove(all + count * width, all + r * width, width * sizeof *all);
-        count++;
-    }
-    const double worst =
-        ge_sketch_worst(all + ge_row_sketch(engine), count, width, pair);
-
-    row->values[GE_CORRELATION][0] = worst;
-    if (isnan(worst))
-        return;
-    for (size_t i = 0; i < 2; i++)
-        row->values[GE_CORRELATION_PAIR][i] =
-            all[pair[i] * width + GE_ROW_NUMBER];
-}
-
-/* Sums over the layers whose noise is known. */
-static void record_model(ge_engine *engine, struct ge_row *row)
-{
-    const double batch_size = row->values[GE_BATCH_SIZE][0];
-    double trace = 0.0, sqnorm = 0.0, layers = 0.0;
-
-    for (size_t l = 0; l < engine->layers->count; l++) {
-        if (isnan(row->values[GE_NOISE_TRACE][l]))
-            continue;
-        trace += row->values[GE_NOISE_TRACE][l];
-        sqnorm += row->values[GE_GRAD_SQNORM][l];
-        layers += 1.0;
-    }
-    if (layers == 0.0)
-        return;
-    row->values[GE_MODEL_NOISE_TRACE][0] = trace;
-    row->values[GE_MODEL_GRAD_SQNORM][0] = sqnorm;
-    row->values[GE_MODEL_NOISE_SCALE][0] =
-        ge_noise_scale(batch_size, trace, sqnorm);
-    row->values[GE_MODEL_NOISE_SCALE_SMOOTH][0] =
-        ge_noise_smooth(&engine->model_average, trace, sqnorm, batch_size,
-                        engine->config->noise_half_life);
-}
-
 void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
 {
     ge_row_clear(row);
-    record_facts(engine, row);
+    ge_engine_record_facts(engine, row);
+    ge_engine_model_clear(engine);
     for (size_t l = 0; l < engine->layers->count; l++) {
         const struct ge_layer *layer = &engine->layers->item[l];
         const struct target t = {
@@ -422,6 +344,6 @@ void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
             record_signal(engine, &t);
         }
     }
-    record_model(engine, row);
-    record_correlation(engine, echo, row);
+    ge_engine_record_model(engine, row);
+    ge_engine_record_correlation(engine, echo, row);
 }

@@ -119,29 +119,23 @@ static void cut(const ge_engine *engine, size_t *layer, size_t *first,
     }
 }
 
-/* This rank's one replica of the piece, in one stretch: where it lies if it
- * lies so, else staged; NULL if the rank has none. */
+/* This rank's one replica of the piece, in one stretch; NULL if the rank has
+ * none. Always a copy: MPI may read what it is given from other processes or by
+ * hardware, where a page that a trainer takes away is a failure of MPI. */
 static const float *gather_one(ge_engine *engine, const struct piece *piece)
 {
     float *at = engine->staged;
 
     if (engine->facts.replicas == 0)
         return NULL;
-    if (piece->runs == 1 && ge_engine_valid(engine, 0, piece->run[0].layer))
-        return ge_engine_entries(engine, 0, piece->run[0].layer,
-                                 piece->run[0].first, piece->count, at);
     for (size_t i = 0; i < piece->runs; i++) {
         const struct run *run = &piece->run[i];
 
-        if (!ge_engine_valid(engine, 0, run->layer)) {
+        if (ge_engine_valid(engine, 0, run->layer))
+            ge_engine_snapshot(engine, 0, run->layer, run->first, run->count,
+                               at);
+        else
             memset(at, 0, run->count * sizeof *at);
-        } else {
-            const float *from = ge_engine_entries(engine, 0, run->layer,
-                                                  run->first, run->count, at);
-
-            if (from != at)
-                memcpy(at, from, run->count * sizeof *at);
-        }
         at += run->count;
     }
     return engine->staged;
@@ -158,10 +152,10 @@ static void sum_all(ge_engine *engine, const struct piece *piece)
         for (size_t j = 0; j < engine->facts.replicas; j++) {
             if (!ge_engine_valid(engine, j, run->layer))
                 continue;
-            const float *g = ge_engine_entries(
-                engine, j, run->layer, run->first, run->count, engine->staged);
+            ge_engine_snapshot(engine, j, run->layer, run->first, run->count,
+                               engine->staged);
             for (size_t e = 0; e < run->count; e++)
-                at[e] += (double)g[e];
+                at[e] += (double)engine->staged[e];
         }
         at += run->count;
     }

@@ -4,14 +4,15 @@
 
 #include "try.h"
 
-gradecho_status ge_gather_scan(const char *session,
-                               struct ge_segment_info *list, size_t *count)
+/* All segments, live or left behind. */
+static gradecho_status scan(const char *session, struct ge_segment_info *list,
+                            size_t *count)
 {
     gradecho_status status = GRADECHO_OK;
 
-    GE_TRY(ge_consumer_scan(session, list, GE_GATHER_MAX, count));
+    GE_TRY(ge_consumer_scan(session, true, list, GE_GATHER_MAX, count));
     for (size_t i = 0; i < *count; i++)
-        GE_FAIL_IF(list[i].world == 0, GRADECHO_E_ABI,
+        GE_FAIL_IF(list[i].live && list[i].world == 0, GRADECHO_E_ABI,
                    "session %s: trainer %u uses another version of "
                    "libgradecho; install one version for both",
                    session, list[i].rank);
@@ -19,38 +20,74 @@ fail:
     return status;
 }
 
-/* One look around, on all ranks: *found trainers over all nodes, of *world. */
+gradecho_status ge_gather_scan(const char *session, uint32_t world,
+                               struct ge_segment_info *list, size_t *count)
+{
+    gradecho_status status = GRADECHO_OK;
+    size_t kept = 0;
+
+    GE_TRY(scan(session, list, count));
+    for (size_t i = 0; i < *count; i++)
+        if (list[i].live || list[i].world == world)
+            list[kept++] = list[i];
+    *count = kept;
+fail:
+    return status;
+}
+
+/* What one look around shows, over all nodes. */
+struct scene {
+    uint32_t world;    /* of the live trainers, 0 if there is none */
+    double live, lost; /* trainers found: alive, and left behind by such */
+    bool watched;      /* some live one has been listened to */
+};
+
+/* One look around, on all ranks. */
 static gradecho_status look_around(ge_comm *comm, const char *session,
                                    const volatile sig_atomic_t *stop,
-                                   struct ge_segment_info *list, size_t *count,
-                                   double *found, uint32_t *world)
+                                   struct ge_segment_info *list,
+                                   struct scene *scene)
 {
     gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
-    int64_t word[3] = {0, INT64_MIN, *stop != 0};
+    int64_t word[4] = {0, INT64_MIN, *stop != 0, 0};
+    double found[2] = {0.0, 0.0};
+    size_t count = 0;
 
     ge_message_capture(1);
-    local = ge_gather_scan(session, list, count);
+    local = scan(session, list, &count);
     GE_TRY(ge_comm_agree(comm, local));
-    for (size_t i = 0; i < *count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const int64_t size = list[i].world;
 
+        if (!list[i].live)
+            continue;
         word[0] = size > word[0] ? size : word[0];
         word[1] = -size > word[1] ? -size : word[1];
+        word[3] = list[i].watched ? 1 : word[3];
     }
-    *found = ge_comm_node_rank(comm) == 0 ? (double)*count : 0.0;
-    GE_TRY(ge_comm_max(comm, word, 3));
-    GE_TRY(ge_comm_sum(comm, found, 1));
+    GE_TRY(ge_comm_max(comm, word, 4));
+    for (size_t i = 0; i < count && ge_comm_node_rank(comm) == 0; i++) {
+        if (list[i].live)
+            found[0] += 1.0;
+        else if (list[i].world == word[0])
+            found[1] += 1.0;
+    }
+    GE_TRY(ge_comm_sum(comm, found, 2));
     if (word[2] > 0)
         return GRADECHO_END;
-    if (word[0] > 0 && (word[0] != -word[1] || *found > (double)word[0])) {
+    if (word[0] > 0 && (word[0] != -word[1] || found[0] > (double)word[0])) {
         if (ge_comm_rank(comm) == 0)
             ge_error("session %s: trainers disagree on how many they are "
                      "(%lld and %lld, %.0f found); give each training run a "
                      "session of its own",
-                     session, (long long)-word[1], (long long)word[0], *found);
+                     session, (long long)-word[1], (long long)word[0],
+                     found[0]);
         return GRADECHO_E_INPUT;
     }
-    *world = (uint32_t)word[0];
+    *scene = (struct scene){.world = (uint32_t)word[0],
+                            .live = found[0],
+                            .lost = found[1],
+                            .watched = word[3] > 0};
 fail:
     return status;
 }
@@ -60,12 +97,16 @@ gradecho_status ge_gather_wait(ge_comm *comm, const char *session,
                                struct ge_segment_info *list, uint32_t *world)
 {
     gradecho_status status = GRADECHO_OK;
-    double pause = 0.02, found = 0.0;
-    size_t count = 0;
+    double pause = 0.02;
 
     for (bool told = false;; told = true) {
-        GE_TRY(look_around(comm, session, stop, list, &count, &found, world));
-        if (status == GRADECHO_END || (*world > 0 && found == (double)*world))
+        struct scene scene = {0};
+
+        GE_TRY(look_around(comm, session, stop, list, &scene));
+        *world = scene.world;
+        if (status == GRADECHO_END ||
+            (*world > 0 && scene.live == (double)*world) ||
+            (scene.watched && scene.live + scene.lost >= (double)*world))
             return status;
         if (!told && ge_comm_rank(comm) == 0)
             ge_info("session %s: waiting for trainers", session);

@@ -3,16 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agree.h"
 #include "engine.h"
 #include "memory.h"
+#include "reader.h"
 #include "try.h"
 #include "writer.h"
 
 /* How long a look may wait before the ranks vote again: a rank that is told to
  * stop, or whose trainer died, is heard by the others within this. */
-static const double look_seconds = 1.0;
+static const double look_seconds = 0.25;
 
 struct session {
     ge_comm *comm;
@@ -20,11 +22,16 @@ struct session {
     struct ge_source *source;
     ge_engine *engine;
     bool root;
-    ge_log_writer *log; /* root */
-    struct ge_row row;  /* root */
-    uint64_t samples;   /* measured */
-    uint64_t unwritten; /* root: rows that the log did not take */
+    ge_log_writer *log;      /* root */
+    struct ge_row row;       /* root */
+    struct ge_log_past past; /* of a log that is resumed; on all ranks */
+    uint64_t samples;        /* measured, earlier runs' included */
+    uint64_t unwritten;      /* root: rows that the log did not take */
+    bool writes_again;       /* root: told after the first of them */
+    uint64_t repeated;       /* samples of steps that the log has */
+    uint64_t spoiled;        /* root: samples that changed while being read */
     uint64_t dropped;
+    uint64_t dropped_before; /* by the trainers' count, when this run began */
     gradecho_status trouble; /* of this rank, for its next ballot */
 };
 
@@ -54,10 +61,49 @@ static char *config_text(const struct ge_config *config)
     return text;
 }
 
-static gradecho_status create_log(struct session *s)
+static bool resumes(const struct ge_run *run)
+{
+    return run->resume && access(run->log_path, F_OK) == 0;
+}
+
+/* The moving averages as they were after the log's last row. */
+static gradecho_status restore_averages(struct session *s)
+{
+    enum { BLOCK = 256 };
+    gradecho_status status = GRADECHO_OK;
+    const size_t layers = s->source->facts.layers.count;
+    ge_log_reader *log = NULL;
+    double *trace = ge_alloc(BLOCK * layers, sizeof *trace);
+    double *square = ge_alloc(BLOCK * layers, sizeof *square);
+    uint64_t rows = 0;
+
+    GE_FAIL_IF(trace == NULL || square == NULL, GRADECHO_E_NOMEM,
+               "no memory for %zu layers", layers);
+    GE_TRY(ge_log_open(s->run->log_path, &log));
+    GE_TRY(ge_log_refresh(log, &rows));
+    /* Other layers do not fit; ge_log_resume() says so. */
+    if (ge_log_reader_facts(log)->dims.layers != layers)
+        rows = 0;
+    for (uint64_t first = 0; first < rows; first += BLOCK) {
+        const uint64_t count = rows - first < BLOCK ? rows - first : BLOCK;
+
+        GE_TRY(ge_log_read(log, GE_NOISE_TRACE, first, count, trace));
+        GE_TRY(ge_log_read(log, GE_GRAD_SQNORM, first, count, square));
+        for (uint64_t i = 0; i < count; i++)
+            ge_engine_recall(s->engine, trace + i * layers,
+                             square + i * layers);
+    }
+fail:
+    ge_log_reader_close(&log);
+    free(trace);
+    free(square);
+    return status;
+}
+
+static gradecho_status open_log(struct session *s)
 {
     gradecho_status status = GRADECHO_OK;
-    const struct ge_dimensions dims = ge_engine_dimensions(s->engine);
+    struct ge_dimensions dims = ge_engine_dimensions(s->engine);
     const struct ge_source_facts *facts = &s->source->facts;
     char *text = config_text(s->run->config);
     struct ge_log_layer *layers = ge_alloc(dims.layers, sizeof *layers);
@@ -80,11 +126,80 @@ static gradecho_status create_log(struct session *s)
         .dims = dims,
         .layers = layers,
     };
+    if (resumes(s->run)) {
+        GE_TRY(restore_averages(s));
+        GE_TRY(ge_log_resume(&spec, &s->log));
+    } else {
+        GE_TRY(ge_log_create(&spec, &s->log));
+    }
+    s->past = *ge_log_past(s->log);
+    dims = ge_log_dimensions(s->log); /* with room for more replicas */
     GE_TRY(ge_row_init(&s->row, &dims));
-    GE_TRY(ge_log_create(&spec, &s->log));
 fail:
     free(layers);
     free(text);
+    return status;
+}
+
+/* A replay goes on behind the sample of the log's last row: at its place in the
+ * file, or later if some could not be written. */
+static gradecho_status skip_samples(struct session *s)
+{
+    gradecho_status status = GRADECHO_OK;
+    const struct ge_source_ops *ops = s->source->ops;
+    uint64_t at = s->past.rows - 1;
+    struct ge_sample_facts facts = {.step = -1};
+
+    for (; at < s->source->facts.samples; at++) {
+        ops->describe(s->source, (int64_t)at, &facts);
+        if (facts.step == s->past.step)
+            break;
+    }
+    GE_FAIL_IF(
+        at >= s->source->facts.samples, GRADECHO_E_INPUT,
+        "log %s does not fit: its row %llu is of step %lld, which is not "
+        "in the gradients from there on",
+        s->run->log_path, (unsigned long long)s->past.rows,
+        (long long)s->past.step);
+    ops->advance(s->source, (int64_t)at + 1);
+    s->past.step = -1; /* the file's own steps need not increase */
+fail:
+    return status;
+}
+
+/* Rank 0 has opened the log: all ranks go on where it ends. */
+static gradecho_status go_on(struct session *s)
+{
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
+    int64_t word[4] = {0, -1, 0, 0};
+    struct ge_view view = {.status = GRADECHO_OK};
+
+    if (s->root) {
+        word[0] = (int64_t)s->past.rows;
+        word[1] = s->past.step;
+        word[2] = s->past.restarts;
+    }
+    if (s->run->gradients == NULL) {
+        s->source->ops->look(s->source, 0.0, &view);
+        word[3] = (int64_t)view.dropped;
+    }
+    GE_TRY(ge_comm_max(s->comm, word, 4));
+    s->past.rows = (uint64_t)word[0];
+    s->past.step = word[1];
+    s->past.restarts = word[2];
+    if (s->past.restarts == 0)
+        return GRADECHO_OK;
+    s->dropped_before = (uint64_t)word[3];
+    s->samples = s->past.rows;
+    if (s->root && s->past.rows > 0)
+        ge_info("log %s: resumed behind %llu samples, the last of step %lld",
+                s->run->log_path, (unsigned long long)s->past.rows,
+                (long long)s->past.step);
+    ge_message_capture(1);
+    if (s->run->gradients != NULL && s->past.rows > 0)
+        local = skip_samples(s);
+    GE_TRY(ge_comm_agree(s->comm, local));
+fail:
     return status;
 }
 
@@ -96,7 +211,8 @@ static gradecho_status open_session(struct session *s)
     /* Say so now, and not when the trainers have come. */
     ge_message_capture(1);
     if (s->root)
-        local = ge_log_check(run->log_path, run->overwrite);
+        local = resumes(run) ? ge_log_check_resume(run->log_path)
+                             : ge_log_check(run->log_path, run->overwrite);
     GE_TRY(ge_comm_agree(s->comm, local));
     if (run->gradients != NULL)
         GE_TRY(ge_source_open_file(s->comm, run->gradients, &s->source));
@@ -108,8 +224,9 @@ static gradecho_status open_session(struct session *s)
     ge_layers_select(&s->source->facts.layers, run->config);
     GE_TRY(ge_engine_create(s->comm, run->config, s->source, &s->engine));
     ge_message_capture(1);
-    local = s->root ? create_log(s) : GRADECHO_OK;
+    local = s->root ? open_log(s) : GRADECHO_OK;
     GE_TRY(ge_comm_agree(s->comm, local));
+    GE_TRY(go_on(s));
     if (s->root && s->source->facts.replicas_max < 2)
         ge_warn("one replica only: noise is what replicas differ by, so every "
                 "noise figure will be missing; use two ranks, or hand over "
@@ -126,15 +243,25 @@ fail:
  * the next row. */
 static void append(struct session *s)
 {
-    ge_message_capture(s->unwritten > 0);
-    if (ge_log_append(s->log, &s->row) < GRADECHO_OK) {
-        if (s->unwritten == 0)
+    const bool told = s->unwritten > 0;
+    gradecho_status status = GRADECHO_OK;
+
+    ge_message_capture(told);
+    status = ge_log_append(s->log, &s->row);
+    ge_message_capture(0);
+    if (status < GRADECHO_OK) {
+        if (!told)
             ge_warn("log %s: cannot write step %lld; measuring goes on, "
                     "writing is tried again with every sample",
                     s->run->log_path, (long long)s->row.step);
         s->unwritten++;
+    } else if (told && !s->writes_again) {
+        ge_info("log %s: writing again from step %lld on; %llu samples are "
+                "missing",
+                s->run->log_path, (long long)s->row.step,
+                (unsigned long long)s->unwritten);
+        s->writes_again = true;
     }
-    ge_message_capture(0);
 }
 
 static void draw_progress(const struct session *s, bool last)
@@ -159,8 +286,11 @@ static gradecho_status measure(struct session *s,
     s->samples++;
     if (s->trouble < GRADECHO_OK)
         return GRADECHO_OK; /* the next vote ends the run */
-    if (s->root) {
-        s->row.values[GE_DROPPED][0] = (double)verdict->dropped;
+    if (s->root && s->row.step == GE_ENGINE_SPOILED) {
+        s->spoiled++; /* who lost its trainer tells it */
+    } else if (s->root) {
+        s->row.values[GE_DROPPED][0] = (double)(s->dropped + s->spoiled);
+        s->row.values[GE_RESTARTS][0] = (double)s->past.restarts;
         s->row.values[GE_DURATION][0] = now() - start;
         append(s);
         ge_debug("step %lld measured in %.1f ms", (long long)s->row.step,
@@ -169,6 +299,19 @@ static gradecho_status measure(struct session *s,
     }
 fail:
     return status;
+}
+
+/* A sample of a step that the log has from before it was resumed: the training
+ * went back to an earlier state. Steps in a log increase: leave it out. */
+static void leave_out(struct session *s, int64_t step)
+{
+    s->source->ops->release(s->source);
+    if (s->root && s->repeated == 0)
+        ge_warn("log %s has steps up to %lld: step %lld and others up to there "
+                "are not measured again (a training that began anew needs a "
+                "new log)",
+                s->run->log_path, (long long)s->past.step, (long long)step);
+    s->repeated++;
 }
 
 static gradecho_status loop(struct session *s)
@@ -186,10 +329,16 @@ static gradecho_status loop(struct session *s)
         ge_agree_vote(&view, &ballot);
         GE_TRY(ge_comm_max(s->comm, ballot.word, GE_BALLOT_SIZE));
         ge_agree_decide(&ballot, &verdict);
-        s->dropped = verdict.dropped;
+        s->dropped = (uint64_t)s->past.dropped +
+                     (verdict.dropped > s->dropped_before
+                          ? verdict.dropped - s->dropped_before
+                          : 0);
         switch (verdict.action) {
         case GE_VERDICT_MEASURE:
-            GE_TRY(measure(s, &verdict));
+            if (verdict.step <= s->past.step)
+                leave_out(s, verdict.step);
+            else
+                GE_TRY(measure(s, &verdict));
             break;
         case GE_VERDICT_ADVANCE:
             ops->advance(s->source, verdict.step);
@@ -206,22 +355,39 @@ fail:
     return status;
 }
 
+static gradecho_status close_log(struct session *s)
+{
+    gradecho_status status = GRADECHO_OK;
+    uint64_t rows = 0;
+
+    ge_message_capture(1);
+    if (ge_log_flush(s->log) < GRADECHO_OK)
+        s->unwritten += ge_log_waiting(s->log);
+    rows = ge_log_rows(s->log);
+    status = ge_log_close(&s->log);
+    ge_message_capture(0);
+    if (status < GRADECHO_OK)
+        ge_error("%s", ge_message_last()); /* only the last: once */
+    ge_info("log %s: %llu samples, %llu dropped", s->run->log_path,
+            (unsigned long long)rows,
+            (unsigned long long)(s->dropped + s->spoiled));
+    if (s->repeated > 0)
+        ge_info("%llu samples were of steps that the log had already",
+                (unsigned long long)s->repeated);
+    if (s->unwritten > 0) {
+        ge_error("log %s: %llu samples could not be written", s->run->log_path,
+                 (unsigned long long)s->unwritten);
+        status = GRADECHO_E_HDF5;
+    }
+    return status;
+}
+
 static gradecho_status close_session(struct session *s)
 {
     gradecho_status status = GRADECHO_OK;
 
-    if (s->root && s->log != NULL) {
-        const uint64_t rows = ge_log_rows(s->log);
-
-        status = ge_log_close(&s->log);
-        ge_info("log %s: %llu samples, %llu dropped", s->run->log_path,
-                (unsigned long long)rows, (unsigned long long)s->dropped);
-        if (s->unwritten > 0) {
-            ge_error("log %s: %llu samples could not be written",
-                     s->run->log_path, (unsigned long long)s->unwritten);
-            status = GRADECHO_E_HDF5;
-        }
-    }
+    if (s->log != NULL)
+        status = close_log(s);
     ge_row_fini(&s->row);
     ge_engine_destroy(&s->engine);
     ge_source_close(&s->source);

@@ -15,6 +15,7 @@ struct ge_run {
     const char *gradients; /* replay: the file; NULL: live */
     const char *log_path;
     bool overwrite;                    /* replace a log that exists */
+    bool resume;                       /* append to a log that exists */
     bool progress;                     /* rank 0 may draw on standard error */
     const volatile sig_atomic_t *stop; /* set by a signal: end in order */
 };
@@ -23,7 +24,8 @@ struct ge_run {
  * something fails; the log is closed in any case.
  *
  * \return GRADECHO_OK also after a stop
- *         GRADECHO_E_EXISTS  the log exists
+ *         GRADECHO_E_EXISTS  the log exists, or another monitor writes it
+ *         GRADECHO_E_INPUT   the gradients or the log to resume do not fit
  *         GRADECHO_E_HDF5    some samples could not be written (told)
  *         GRADECHO_E_MPI, _E_TIMEOUT  peers are lost: the caller must leave by
  *                            ge_comm_abort(); all else is agreed between ranks

@@ -63,6 +63,10 @@ struct ge_source_ops {
     /* Entries first .. first + count - 1, divided by the gradient scale. */
     gradecho_status (*read)(struct ge_source *source, size_t j, size_t layer,
                             size_t first, size_t count, float *out);
+    /* After the last read of the sample at the front: false if what was read
+     * cannot be trusted, because its memory changed meanwhile. NULL: it never
+     * does. */
+    bool (*intact)(struct ge_source *source);
     /* Done with the sample at the front. */
     void (*release)(struct ge_source *source);
     void (*close)(struct ge_source *source);

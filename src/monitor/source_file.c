@@ -146,9 +146,11 @@ gradecho_status ge_source_open_file(ge_comm *comm, const char *path,
     struct file_source *made = ge_alloc(1, sizeof *made);
     gradecho_status local = GRADECHO_E_NOMEM;
 
-    if (made != NULL) {
+    ge_message_capture(1); /* told by ge_comm_agree() */
+    if (made == NULL) {
+        ge_error("no memory for the file of gradients");
+    } else {
         made->base.ops = &file_ops;
-        ge_message_capture(1); /* told by ge_comm_agree() */
         local = open_local(made, path, (size_t)ge_comm_rank(comm),
                            (size_t)ge_comm_size(comm));
     }

@@ -3,8 +3,10 @@
  * own node; which ones follows from what the segments say.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "consumer.h"
 #include "convert.h"
@@ -21,10 +23,12 @@ struct trainer {
     struct ge_front front;
     struct ge_handed_sample sample; /* at the front, if it is ready */
     uint64_t discarded;             /* samples that others did not have */
+    bool strange; /* its successor does not fit; that was told */
 };
 
 struct segment_source {
     struct ge_source base;
+    const char *session;     /* borrowed for the run */
     struct trainer *trainer; /* [trainers] */
     size_t trainers;
     size_t *owner;          /* [replicas_here] trainer of local replica j */
@@ -32,6 +36,9 @@ struct segment_source {
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
     struct ge_ending ending;
+    uint64_t every;      /* steps wanted */
+    int64_t measured;    /* the last step that was, -1: none */
+    double next_meeting; /* s, when to look for successors */
 };
 
 static struct segment_source *self(struct ge_source *source)
@@ -44,28 +51,55 @@ static const struct segment_source *const_self(const struct ge_source *source)
     return (const struct segment_source *)(const void *)source;
 }
 
+/* Steps increase, also where a trainer's successor begins with earlier ones. */
+static gradecho_status peek(const struct segment_source *s, struct trainer *t)
+{
+    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
+
+    while (status == GRADECHO_OK && t->sample.step <= s->measured) {
+        ge_consumer_release(t->consumer);
+        t->discarded++;
+        status = ge_consumer_peek(t->consumer, &t->sample);
+    }
+    return status;
+}
+
+/* Its segment lies, or it died: its samples are used up. */
+static enum ge_sight lose(const struct segment_source *s,
+                          const struct trainer *t, gradecho_status why)
+{
+    const char *then = s->ending.stop_on_loss
+                           ? "ending (on_rank_loss: stop)"
+                           : "going on without it (on_rank_loss: continue)";
+
+    ge_consumer_disable(t->consumer); /* not a copy more than it can use */
+    if (why == GRADECHO_END)
+        ge_warn("trainer %u died; %s", t->rank, then);
+    else /* what exactly is wrong was captured */
+        ge_warn("trainer %u of session %s is lost: %s; %s", t->rank, s->session,
+                ge_message_last(), then);
+    return GE_SIGHT_LOST;
+}
+
 /* Bring one trainer's front sample up, if it has one. */
 static enum ge_sight look_at(const struct segment_source *s, struct trainer *t,
                              double patience)
 {
-    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
+    const int before = ge_message_capture(1);
+    gradecho_status status = peek(s, t);
 
     if (status == GRADECHO_AGAIN && patience > 0.0) {
         ge_consumer_wait(t->consumer, patience);
-        status = ge_consumer_peek(t->consumer, &t->sample);
+        status = peek(s, t);
     }
+    ge_message_capture(before);
     if (status == GRADECHO_OK)
         return GE_SIGHT_SAMPLE;
     if (status == GRADECHO_AGAIN)
         return GE_SIGHT_NOTHING;
     if (status == GRADECHO_END && ge_consumer_closed(t->consumer))
         return GE_SIGHT_CLOSED;
-    ge_warn("trainer %u %s; %s", t->rank,
-            status == GRADECHO_END ? "died" : "handed over a corrupt segment",
-            s->ending.stop_on_loss
-                ? "ending (on_rank_loss: stop)"
-                : "going on without it (on_rank_loss: continue)");
-    return GE_SIGHT_LOST;
+    return lose(s, t, status);
 }
 
 static void give_back(struct trainer *t)
@@ -101,12 +135,74 @@ static uint64_t dropped(const struct segment_source *s)
     return most;
 }
 
+/* The same layers in the same order. */
+static bool same_layers(const struct ge_geometry *a,
+                        const struct ge_geometry *b)
+{
+    bool same = a->layer_count == b->layer_count;
+
+    for (size_t l = 0; same && l < a->layer_count; l++)
+        same = a->layers[l].rows == b->layers[l].rows &&
+               a->layers[l].cols == b->layers[l].cols &&
+               strcmp(a->layers[l].name, b->layers[l].name) == 0;
+    return same;
+}
+
+/* A trainer that died may have been started again, under the same name. */
+static void meet_successor(const struct segment_source *s, struct trainer *t)
+{
+    const struct ge_geometry *old = ge_consumer_geometry(t->consumer);
+    ge_consumer *found = NULL;
+    const int before = ge_message_capture(1);
+    const gradecho_status status =
+        ge_consumer_attach(s->session, t->rank, &found);
+
+    ge_message_capture(before);
+    if (status < GRADECHO_OK) /* still the leftover, which we hold */
+        return;
+    const struct ge_geometry *new = ge_consumer_geometry(found);
+    const bool fits = new->world == old->world &&new->replicas <=
+                                        old->replicas &&same_layers(new, old);
+
+    if (!fits && !t->strange)
+        ge_warn("trainer %u is back with other layers, replicas or world "
+                "size; going on without it",
+                t->rank);
+    t->strange = !fits;
+    if (!fits || !ge_consumer_alive(found)) {
+        ge_consumer_detach(&found);
+        return;
+    }
+    ge_info("trainer %u is back", t->rank);
+    t->discarded += ge_consumer_dropped(t->consumer);
+    ge_consumer_detach(&t->consumer);
+    t->consumer = found;
+    t->front = (struct ge_front){.live = true};
+    ge_consumer_enable(found, s->every);
+}
+
+static void meet_successors(struct segment_source *s)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+
+    if (s->ending.closed || s->ending.stop || now < s->next_meeting)
+        return;
+    s->next_meeting = now + 1.0;
+    for (size_t i = 0; i < s->trainers; i++)
+        if (!s->trainer[i].front.live)
+            meet_successor(s, &s->trainer[i]);
+}
+
 /* Wait for the first trainer that has nothing, not for each. */
 static void look(struct ge_source *source, double patience,
                  struct ge_view *view)
 {
     struct segment_source *s = self(source);
 
+    meet_successors(s);
     for (size_t i = 0; i < s->trainers; i++) {
         struct trainer *t = &s->trainer[i];
 
@@ -216,12 +312,28 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
     return GRADECHO_OK;
 }
 
+static bool intact(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+    bool all = true;
+
+    /* Each is asked: the next look finds all that are lost. */
+    for (size_t i = 0; i < s->trainers; i++)
+        if (s->trainer[i].front.ready &&
+            !ge_consumer_intact(s->trainer[i].consumer))
+            all = false;
+    return all;
+}
+
 static void release(struct ge_source *source)
 {
     struct segment_source *s = self(source);
 
-    for (size_t i = 0; i < s->trainers; i++)
+    for (size_t i = 0; i < s->trainers; i++) {
+        if (s->trainer[i].front.ready)
+            s->measured = s->trainer[i].sample.step;
         give_back(&s->trainer[i]);
+    }
 }
 
 static void close_segments(struct ge_source *source)
@@ -243,6 +355,7 @@ static const struct ge_source_ops segment_ops = {
     .present = present,
     .direct = direct,
     .read = read_entries,
+    .intact = intact,
     .release = release,
     .close = close_segments,
 };
@@ -293,13 +406,8 @@ static gradecho_status describe_local(struct segment_source *s)
     for (size_t i = 0; i < s->trainers; i++) {
         const struct ge_geometry *g =
             ge_consumer_geometry(s->trainer[i].consumer);
-        bool equal = g->layer_count == first->layer_count;
 
-        for (size_t l = 0; equal && l < g->layer_count; l++)
-            equal = g->layers[l].rows == first->layers[l].rows &&
-                    g->layers[l].cols == first->layers[l].cols &&
-                    strcmp(g->layers[l].name, first->layers[l].name) == 0;
-        GE_FAIL_IF(!equal, GRADECHO_E_INPUT,
+        GE_FAIL_IF(!same_layers(g, first), GRADECHO_E_INPUT,
                    "trainer %u declares other layers than trainer %u", g->rank,
                    first->rank);
         facts->replicas_here += g->replicas;
@@ -346,8 +454,16 @@ fail:
     return status;
 }
 
+/* Has every monitor got what it allocated? */
+static gradecho_status agree_on_memory(ge_comm *comm, const void *block)
+{
+    ge_message_capture(1);
+    if (block == NULL)
+        ge_error("no memory to look for trainers");
+    return ge_comm_agree(comm, block != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM);
+}
+
 static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
-                                     const struct ge_config *config,
                                      const char *session,
                                      const volatile sig_atomic_t *stop)
 {
@@ -355,8 +471,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     size_t count = 0;
     struct ge_segment_info *list = ge_alloc(GE_GATHER_MAX, sizeof *list);
 
-    local = list != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM;
-    status = ge_comm_agree(comm, local);
+    status = agree_on_memory(comm, list);
     if (status < GRADECHO_OK || list == NULL) /* which goes with it */
         goto fail;
     GE_TRY(ge_gather_wait(comm, session, stop, list, &s->base.facts.world));
@@ -366,7 +481,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     /* ge_gather_wait() ended with all segments there: what this scan shows is
      * the node's whole list, the same for all its monitors. */
     ge_message_capture(1);
-    local = ge_gather_scan(session, list, &count);
+    local = ge_gather_scan(session, s->base.facts.world, list, &count);
     if (local >= GRADECHO_OK)
         local = attach_local(s, comm, session, list, count);
     if (local >= GRADECHO_OK)
@@ -376,8 +491,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     /* From here on all trainers are listened to, so that their first sample is
      * the same step unless the training is in between. */
     for (size_t i = 0; i < s->trainers; i++)
-        ge_consumer_enable(s->trainer[i].consumer,
-                           (uint64_t)config->sample_every);
+        ge_consumer_enable(s->trainer[i].consumer, s->every);
 fail:
     free(list);
     return status;
@@ -393,17 +507,23 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     struct segment_source *made = ge_alloc(1, sizeof *made);
     struct ge_source *base = NULL;
 
-    GE_TRY(ge_comm_agree(comm, made != NULL ? GRADECHO_OK : GRADECHO_E_NOMEM));
-    base = &made->base;
-    base->ops = &segment_ops;
+    if (made != NULL) { /* also to give back what another rank did not get */
+        base = &made->base;
+        base->ops = &segment_ops;
+    }
+    status = agree_on_memory(comm, made);
+    if (status < GRADECHO_OK || made == NULL) /* which goes with it */
+        goto fail;
+    made->session = session;
+    made->every = (uint64_t)config->sample_every;
+    made->measured = -1;
     made->ending.stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
-    GE_TRY(open_segments(made, comm, config, session, stop));
+    GE_TRY(open_segments(made, comm, session, stop));
     if (status == GRADECHO_END)
         goto fail;
     *source = base;
     return GRADECHO_OK;
 fail:
-    if (made != NULL)
-        ge_source_close(&base);
+    ge_source_close(&base);
     return status;
 }

@@ -20,31 +20,47 @@ double ge_noise_scale(double batch_size, double noise_trace, double grad_sqnorm)
 }
 
 /* Without replica a, r_a = Ghat_a - Gbar:
- *     mean      Gbar - r_a/(K-1)
- *     sigma2    (S - D_a K/(K-1)) / ((K-2) m n): the mean moves with the set
+ *     trace      (S - D_a K/(K-1)) / (K-2): the mean moves with the set
  *     ||mean||^2  ||Gbar||^2 - 2 P_a/(K-1) + D_a/(K-1)^2 */
+static struct ge_noise_sums without_one(const struct ge_noise_input *in,
+                                        double total, size_t a)
+{
+    const double k = (double)in->replicas, d = in->deviation[a];
+    const double trace = (total - d * k / (k - 1.0)) / (k - 2.0);
+
+    return (struct ge_noise_sums){
+        .trace = trace,
+        .sqnorm = in->projection == NULL
+                      ? (double)NAN
+                      : in->mean_sqnorm - 2.0 * in->projection[a] / (k - 1.0) +
+                            d / ((k - 1.0) * (k - 1.0)) - trace / (k - 1.0),
+    };
+}
+
+struct ge_noise_sums ge_noise_without(const struct ge_noise_input *in,
+                                      size_t without)
+{
+    if (in->replicas < 3)
+        return (struct ge_noise_sums){(double)NAN, (double)NAN};
+    return without_one(in, sum(in->deviation, in->replicas), without);
+}
+
 static void estimate_errors(const struct ge_noise_input *in, double entries,
                             struct ge_noise *out)
 {
-    const double k = (double)in->replicas;
     const double total = sum(in->deviation, in->replicas);
-    struct ge_jackknife sigma2 = {0}, sqnorm = {0}, noise_scale = {0};
+    struct ge_jackknife trace = {0}, sqnorm = {0}, noise_scale = {0};
 
     for (size_t a = 0; a < in->replicas; a++) {
-        const double d = in->deviation[a];
-        const double v = (total - d * k / (k - 1.0)) / ((k - 2.0) * entries);
-        double g = (double)NAN;
+        const struct ge_noise_sums left = without_one(in, total, a);
 
-        if (in->projection != NULL)
-            g = in->mean_sqnorm - 2.0 * in->projection[a] / (k - 1.0) +
-                d / ((k - 1.0) * (k - 1.0)) - v * entries / (k - 1.0);
-        ge_jackknife_add(&sigma2, v);
-        ge_jackknife_add(&sqnorm, g);
-        ge_jackknife_add(&noise_scale,
-                         ge_noise_scale(in->batch_size, v * entries, g));
+        ge_jackknife_add(&trace, left.trace);
+        ge_jackknife_add(&sqnorm, left.sqnorm);
+        ge_jackknife_add(&noise_scale, ge_noise_scale(in->batch_size,
+                                                      left.trace, left.sqnorm));
     }
-    out->sigma2_se = ge_jackknife_error(&sigma2);
-    out->noise_trace_se = out->sigma2_se * entries;
+    out->noise_trace_se = ge_jackknife_error(&trace);
+    out->sigma2_se = out->noise_trace_se / entries;
     out->grad_sqnorm_se = ge_jackknife_error(&sqnorm);
     out->noise_scale_se = ge_jackknife_error(&noise_scale);
 }

@@ -46,6 +46,17 @@ struct ge_noise {
 /* Estimate all of it. `out` may not alias `in`. */
 void ge_noise_estimate(const struct ge_noise_input *in, struct ge_noise *out);
 
+/* The two figures that add up over layers. */
+struct ge_noise_sums {
+    double trace, sqnorm; /* noise_trace and grad_sqnorm, [g]^2 */
+};
+
+/* They as they were without replica `without`, for jackknives of figures that
+ * go over several layers. NaN below three replicas; the squared norm also
+ * without projections. */
+struct ge_noise_sums ge_noise_without(const struct ge_noise_input *in,
+                                      size_t without);
+
 /* The noise scale of sums over layers or samples, in examples; signed, NaN if
  * the squared norm is 0. */
 double ge_noise_scale(double batch_size, double noise_trace,

@@ -140,11 +140,16 @@ fail:
 }
 
 void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
-                      double *z)
+                      int shift, double *z)
 {
-    for (size_t k = 0; k < a->count; k++)
-        z[k] = dot(a->u + k * a->rows, b->u + k * a->rows, a->rows) *
-               dot(a->v + k * a->cols, b->v + k * a->cols, a->cols);
+    for (size_t k = 0; k < a->count; k++) {
+        const size_t j = k + (size_t)shift; /* wraps if there is none before */
+
+        z[k] = j >= a->count
+                   ? 0.0
+                   : dot(a->u + k * a->rows, b->u + j * a->rows, a->rows) *
+                         dot(a->v + k * a->cols, b->v + j * a->cols, a->cols);
+    }
 }
 
 /* Each of the images [count x length] less its part along the mode itself:

@@ -48,9 +48,10 @@ GRADECHO_MUST_CHECK gradecho_status
 ge_modes_match(const struct ge_modes *reference, const struct ge_modes *found,
                struct ge_modes *matched);
 
-/* z[k] = <u_k, u'_k><v_k, v'_k> of two lists in the same order. z [count]. */
+/* z[k] = <u_k, u'_j><v_k, v'_j>, j = k + shift, of two lists in the same order;
+ * 0 where there is no j. z [count]. */
 void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
-                      double *z);
+                      int shift, double *z);
 
 /* p[k] = u_k' A v_k, in [A]. p [count], a [rows x cols].
  * \return GRADECHO_E_NOMEM */

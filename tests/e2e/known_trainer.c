@@ -3,7 +3,7 @@
  *
  *     known_trainer session=NAME rank=R world=W steps=N [seed=S] [dtype=f32]
  *                   [replicas=P] [scale=X] [skip=FIRST,LAST] [layers=other]
- *                   [paced=1] [drop=1]
+ *                   [paced=1 | step_ms=T] [drop=1]
  *
  * Every entry is n/128, n a whole number in [-255, 255], so that it is exact
  * in every dtype; n comes from a hash of (seed, rank, replica, step, layer,
@@ -11,11 +11,17 @@
  * same in NumPy: entries(). No MPI: the test starts one process per rank.
  *
  * It hands over every step that is wanted, unlike a real trainer, which never
- * waits: all samples of the test are measured; with drop=1 it is like a real
- * one. With paced=1 it does one step
- * for each byte on standard input, and closes at the end of that.
+ * waits: all samples of the test are measured. With drop=1 it loses a sample
+ * that finds no slot, as a real one does. With paced=1 it does one step
+ * for each byte on standard input, and closes at the end of that. With
+ * step_ms=T it is a real trainer: a step takes T ms, a sample that finds no
+ * slot is lost, and it trains until the end of standard input; it then also
+ * prints how many steps it did, and the longest time in ms that one was held up
+ * by the handover.
  */
 #include <inttypes.h>
+#include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,8 +32,9 @@
 #include <unistd.h>
 
 #include "gradecho/handoff.h"
+#include "known.h"
 
-enum { LAYERS = 3, MODES = 3, ENTRIES_MAX = 2048 };
+enum { LAYERS = 3, ENTRIES_MAX = 2048 };
 static const double patience_seconds = 60.0;
 
 struct arguments {
@@ -35,6 +42,7 @@ struct arguments {
     uint32_t rank, world, replicas, seed;
     int64_t steps, skip_first, skip_last;
     double scale;
+    int step_ms; /* 0: as fast as it goes */
     bool paced, drop;
 };
 
@@ -47,40 +55,6 @@ static _Noreturn void die(const char *what, const char *why)
 {
     fprintf(stderr, "known_trainer: %s: %s\n", what, why);
     exit(2);
-}
-
-/* ---- gradients ---- */
-
-static uint32_t mix(uint32_t hash, uint32_t word)
-{
-    hash ^= word * UINT32_C(0x9E3779B9);
-    hash = (hash ^ (hash >> 16)) * UINT32_C(0x85EBCA6B);
-    hash = (hash ^ (hash >> 13)) * UINT32_C(0xC2B2AE35);
-    return hash ^ (hash >> 16);
-}
-
-/* 1 or -1: a row of a Walsh matrix, so that different modes are orthogonal. */
-static int walsh(uint32_t i, uint32_t mode)
-{
-    const uint32_t both = i & mode;
-
-    return ((both ^ (both >> 1)) & 1) != 0 ? -1 : 1;
-}
-
-static int signal_at(uint32_t row, uint32_t col)
-{
-    static const int strength[MODES] = {48, 24, 12};
-    int sum = 0;
-
-    for (uint32_t k = 0; k < MODES; k++)
-        sum += strength[k] * walsh(row, k + 1) * walsh(col, MODES - k);
-    return sum;
-}
-
-/* n of one entry; `hash` is that of all but the entry. */
-static int entry(uint32_t hash, uint32_t at, uint32_t cols)
-{
-    return (int)(mix(hash, at) & 127) - 64 + signal_at(at / cols, at % cols);
 }
 
 /* ---- storage ---- */
@@ -188,14 +162,13 @@ static void write_sample(const struct arguments *a, gradecho *watch,
 
     for (uint32_t p = 0; p < a->replicas; p++) {
         for (uint32_t l = 0; l < LAYERS; l++) {
-            const uint32_t words[] = {a->seed, a->rank, p, (uint32_t)step, l};
+            const uint32_t hash =
+                known_hash(a->seed, a->rank, p, (uint32_t)step, l);
             const uint32_t cols = (uint32_t)table[l].cols;
-            uint32_t hash = 0;
 
-            for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-                hash = mix(hash, words[i]);
             for (uint32_t i = 0; i < table[l].rows * cols; i++)
-                store(dtype, entry(hash, i, cols) / 128.0 * a->scale, i, room);
+                store(dtype, known_entry(hash, i, cols) / 128.0 * a->scale, i,
+                      room);
             if (gradecho_write(watch, p, l, room) != GRADECHO_OK)
                 die("gradecho_write", gradecho_message());
         }
@@ -212,7 +185,7 @@ static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
     const double deadline = now() + patience_seconds;
     gradecho_status status = gradecho_begin(watch, step);
 
-    while (status == GRADECHO_DROPPED && !a->drop) {
+    while (status == GRADECHO_DROPPED && !a->drop && a->step_ms == 0) {
         rest(deadline, "begin");
         status = gradecho_begin(watch, step);
     }
@@ -224,6 +197,17 @@ static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
     if (gradecho_publish(watch, &meta) != GRADECHO_OK)
         die("gradecho_publish", gradecho_message());
     return true;
+}
+
+/* Wait for the next step; false if the training is over. */
+static bool next_step(const struct arguments *a)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    char byte = 0;
+
+    if (a->step_ms > 0 && poll(&input, 1, a->step_ms) == 0)
+        return true;
+    return (a->step_ms == 0 && !a->paced) || read(STDIN_FILENO, &byte, 1) == 1;
 }
 
 /* ---- the command line ---- */
@@ -255,6 +239,8 @@ static void parse_one(struct arguments *a, const char *text)
         a->steps = strtoll(value, NULL, 10);
     else if (IS("scale"))
         a->scale = strtod(value, NULL);
+    else if (IS("step_ms"))
+        a->step_ms = (int)strtol(value, NULL, 10);
     else if (IS("paced"))
         a->paced = strcmp(value, "0") != 0;
     else if (IS("drop"))
@@ -277,8 +263,8 @@ int main(int argc, char **argv)
                           .skip_last = -1,
                           .scale = 1.0};
     const double deadline = now() + patience_seconds;
-    int64_t handed = 0;
-    char byte = 0;
+    double longest = 0.0;
+    int64_t handed = 0, step = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a dead test leaves no trainers */
     for (int i = 1; i < argc; i++)
@@ -287,13 +273,17 @@ int main(int argc, char **argv)
 
     while (!gradecho_attached(watch))
         rest(deadline, "no monitor");
-    for (int64_t step = 0; step < a.steps; step++) {
-        if (a.paced && read(STDIN_FILENO, &byte, 1) != 1)
-            break;
+    for (; step < a.steps && next_step(&a); step++) {
+        const double start = now();
+
         if (step < a.skip_first || step > a.skip_last)
             handed += hand_over(&a, watch, step) ? 1 : 0;
+        longest = fmax(longest, now() - start);
     }
     gradecho_close(&watch);
-    printf("%" PRId64 "\n", handed);
+    printf("%" PRId64, handed);
+    if (a.step_ms > 0)
+        printf(" %" PRId64 " %.3f", step, 1e3 * longest);
+    printf("\n");
     return 0;
 }

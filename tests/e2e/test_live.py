@@ -7,6 +7,7 @@ order. Trainers are paced (one step for each byte), so nothing hangs on time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from conftest import (
     entries,
     errors,
     known_sample,
+    program,
     read_log,
     same_echo,
     same_health,
@@ -266,6 +268,33 @@ def test_a_killed_trainer_is_done_without(
     assert np.flatnonzero(np.isfinite(ratio)).tolist() == list(left)
 
 
+@pytest.mark.parametrize("monitors", [1, 4])
+def test_a_trainer_that_comes_back_is_met_again(
+    training: Training, monitors: int
+) -> None:
+    """It may begin with earlier steps, as after a checkpoint: these are not
+    measured twice."""
+    training.train(4, steps=9, paced=1)
+    monitor = training.monitor(monitors, *EVERY)
+    training.step(3)
+    with training.follow() as file:
+        wait_rows(file, 3)
+        left = kill(training, 2)
+        training.step(2)
+        wait_rows(file, 5)
+        training.train(1, [{"rank": 2, "world": 4}], steps=9, paced=1, skip="0,1")
+        until(lambda: "trainer 2 is back" in monitor.stderr, "trainer 2 is met")
+        training.trainers[-1].stdin.write(b"." * 5)
+        training.step(4)
+        wait_rows(file, 9)
+    assert training.finish_trainers() == [9, 9, 9, 7]
+    log = ends_well(training, monitor)
+    assert log["replicas"].tolist() == [4] * 3 + [3] * 2 + [4] * 4
+    same_rows(log, range(3))
+    same_rows(log, range(3, 5), ranks=left, first=3)
+    same_rows(log, range(5, 9), first=5)
+
+
 @pytest.mark.parametrize("killed", [0, 2])
 @pytest.mark.parametrize("monitors", [1, 4])
 def test_a_killed_trainer_ends_the_run_if_that_is_wanted(
@@ -457,6 +486,48 @@ def test_sigusr1_ends_the_wait_for_trainers(training: Training, ranks: int) -> N
     assert monitor.finish() == 0, monitor.stderr
     assert errors(monitor.stderr) == []
     assert not training.log.exists()
+
+
+def rank_process(training: Training, rank: int) -> int:
+    """Process id of a rank of this session's monitors."""
+
+    def find() -> int | None:
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+                environment = (folder / "environ").read_bytes().split(b"\0")
+                if (
+                    words[0] == program("GRADECHO_BIN")
+                    and training.session in words
+                    and f"OMPI_COMM_WORLD_RANK={rank}".encode() in environment
+                ):
+                    return int(folder.name)
+        return None
+
+    found: int = until(find, f"monitor {rank} runs")
+    return found
+
+
+def test_a_killed_monitor_leaves_a_closed_log(training: Training) -> None:
+    """mpirun ends the others by SIGTERM, a second before it kills: rank 0 is
+    in a collective that the dead one will never join, and must get out."""
+    training.train(4, steps=1_000_000, step_ms=20)
+    monitor = training.monitor(4, *EVERY)
+    with training.follow() as file:
+        rows = len(wait_rows(file, 5)["step"])
+    os.kill(rank_process(training, 2), signal.SIGKILL)
+    assert monitor.finish() != 0
+    lines = errors(monitor.stderr)
+    assert len(lines) == 1, monitor.stderr
+    assert "no answer from monitor 2 on" in lines[0]
+    assert "SIGTERM" in lines[0]
+    log = read_log(training.log)
+    assert log.attributes["clean_close"] == 1
+    assert len(log["step"]) >= rows
+    assert (log["replicas"] == 4).all()
+    for job in training.trainers:
+        assert job.finish() == 0, job.stderr
+    assert training.segments() == []
 
 
 # ---- trainers that do not fit together ----

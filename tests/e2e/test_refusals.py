@@ -60,6 +60,11 @@ ARGUMENTS = {
     "monitor with a file": (["monitor", "a.h5"], ["a.h5"]),
     "an unknown option": (["monitor", "--frobnicate"], ["--frobnicate"]),
     "an option without value": (["replay", "a.h5", "--log"], ["--log"]),
+    "resume and overwrite": (
+        ["monitor", "--resume", "--overwrite"], ["--resume", "--overwrite"]
+    ),
+    "recover of nothing": (["recover"], ["log"]),
+    "recover of two logs": (["recover", "a.h5", "b.h5"], ["b.h5"]),
     "inspect of nothing": (["inspect"], ["log"]),
     "inspect of two logs": (["inspect", "a.h5", "b.h5"], ["b.h5"]),
     "a step in words": (["inspect", "a.h5", "--step", "two"], ["--step", "two"]),
@@ -284,12 +289,35 @@ LOGS: dict[str, Maker] = {
 
 
 @pytest.mark.parametrize("what", LOGS)
-@pytest.mark.parametrize("option", [[], ["--json"]])
-def test_logs_that_are_none(tmp_path: Path, what: str, option: list[str]) -> None:
+@pytest.mark.parametrize("command", [["inspect"], ["inspect", "--json"], ["recover"]])
+def test_logs_that_are_none(tmp_path: Path, what: str, command: list[str]) -> None:
     path = LOGS[what](tmp_path)
-    done = run(gradecho("inspect", path, *option))
+    before = path.read_bytes() if path.is_file() else None
+    done = run(gradecho(*command, path))
     one_line(done, 2, str(path))
     assert done.stdout == ""
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+@pytest.mark.parametrize("what", [x for x in LOGS if x != "missing"])
+def test_a_file_that_is_no_log_is_not_resumed(tmp_path: Path, what: str) -> None:
+    path = LOGS[what](tmp_path)
+    before = path.read_bytes() if path.is_file() else None
+    grads = layers(w=GOOD)(tmp_path) if what != "another HDF5 file" else path
+    done = run(gradecho("replay", grads, "--log", path, "--resume"))
+    one_line(done, 2, str(path))
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_log_that_does_not_fit_is_not_resumed(tmp_path: Path) -> None:
+    log = tmp_path / "log.h5"
+    replay(good(tmp_path), log)
+    before = log.read_bytes()
+    (tmp_path / "other").mkdir()
+    other = layers(other=GOOD)(tmp_path / "other")
+    done = run(gradecho("replay", other, "--log", log, "--resume"))
+    one_line(done, 2, str(log), "does not fit", "other")
+    assert log.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@
  * usage: test_timeout FILE
  */
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "message.h"
 #include "mpi_check.h"
 
 static double now(void)
@@ -42,6 +44,17 @@ static void wait_for_bytes(const char *path, long long bytes)
     NEED((long long)about.st_size == bytes);
 }
 
+/* Rank 0 names the one that is missing and no other. */
+static void check_told(struct ranks *r)
+{
+    const char *told = ge_message_last(), *on = strstr(told, " on ");
+    char start[64];
+
+    snprintf(start, sizeof start, "no answer from monitor %d on ", r->size - 1);
+    CHECK(r, strncmp(told, start, strlen(start)) == 0);
+    CHECK(r, on != NULL && strstr(on + 1, " on ") == NULL);
+}
+
 int main(int argc, char **argv)
 {
     struct ranks r = {0};
@@ -59,6 +72,7 @@ int main(int argc, char **argv)
         return 1;
     }
     ge_comm_set_timeout(r.comm, 0.5);
+    ge_message_capture(1);
     const double start = now();
 
     status = ge_comm_max(r.comm, &value, 1);
@@ -66,6 +80,11 @@ int main(int argc, char **argv)
 
     CHECK(&r, status == GRADECHO_E_TIMEOUT);
     CHECK(&r, waited >= 0.5 && waited < 5.0);
+    /* The others of its host leave the word to it. */
+    if (r.rank == 0)
+        check_told(&r);
+    else
+        CHECK(&r, ge_message_last()[0] == '\0');
     if (r.failed == 0)
         add_byte(argv[1]);
     if (r.rank == 0) {

@@ -57,6 +57,20 @@ def unbiased(replicas: Array) -> tuple[float, float]:
     return float(np.trace(products) / k) - square, square
 
 
+def model_noise_scale_se(layers: Sequence[dict[int, Array]], batch_size: float) -> float:
+    """Jackknife of the noise scale of several layers; each layer has its
+    replicas by number, and need not have all of them."""
+    numbers = sorted(set().union(*layers))
+    scales = []
+    for out in numbers:
+        sums = np.sum([
+            unbiased(np.array([g for number, g in layer.items() if number != out]))
+            for layer in layers
+        ], axis=0)
+        scales.append(batch_size * sums[0] / sums[1])
+    return jackknife(np.array(scales))
+
+
 def smooth(values: Array, half_life: float) -> Array:
     """Average of all values so far, weights halved with every half-life; NaN
     values have no weight."""
@@ -133,6 +147,43 @@ def held_out_without(a: Array, b: Array, out: int) -> Array:
     return np.array(rest)
 
 
+NEAR = 2  # modes before and behind that count as neighbours
+
+
+def mixed(z: Array, b: Array) -> Array:
+    """Part of each mode that is its neighbours'; z [mode, mode] are overlaps of
+    the replicas' own modes with those of the others' means, b their B."""
+    count = len(b)
+    total = np.zeros(count)
+    for k in range(count):
+        for j in range(max(k - NEAR, 0), min(k + NEAR + 1, count)):
+            if j != k and z[k, k] > 0 and min(z[k, j], z[j, k]) > 0:
+                x = min(z[k, j], z[j, k]) / z[k, k]
+                own = (b[j] / b[k] - x) / (1 - min(x, 0.9))
+                total[k] += x * min(max(own, 0.0), 1.0)
+    part: Array = total / (1 + total)
+    return part
+
+
+def ratios_of(
+    k: int, z: Array, a: Array, b: Array, s: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Echo, that of the others' mean, s_est, gain, and the echo in the span of
+    the neighbours, of k replicas' averages; z [mode, mode], others [mode]."""
+    own = np.diag(z)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        good = (own > 0) & (a > 0) & (b > 0)
+        f = np.where(good, mixed(z, b), 0)
+        ap, bp = a * (1 - f * (k - 1) / k), b * (1 - f / k)
+        return (
+            np.where(good, np.sqrt(np.abs(ap * own / bp)), np.nan),
+            np.where(good, np.sqrt(np.abs(bp * own / ap)), np.nan),
+            np.where(good, np.sqrt(np.abs(ap * bp / own)), np.nan),
+            a / s,
+            np.where(good, np.sqrt(np.abs(a * own / (b * (1 - f)))), np.nan),
+        )
+
+
 def gaps(matrix: Array, values: Array) -> Array:
     """Distance of singular values of a matrix to the nearest other one."""
     everything = np.linalg.svd(matrix, compute_uv=False)
@@ -148,7 +199,8 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
     count, found = min(max_modes, least), min(max_modes + oversample, least)
     mean = replicas.mean(axis=0)
     u_ref, s_ref, v_ref = modes(mean, count)
-    z, a, b, s = (np.empty((k, count)) for _ in range(4))
+    z = np.empty((k, count, count))
+    a, b, s = (np.empty((k, count)) for _ in range(3))
     gap, margin = np.full(count, np.inf), np.full(count, np.inf)
     for i in range(k):
         others = (k * mean - replicas[i]) / (k - 1)
@@ -159,39 +211,35 @@ def echo(replicas: Array, max_modes: int = 16, oversample: int = 8) -> dict[str,
         margin = np.minimum(margin, match_margin(*held, u_ref, v_ref))
         gap = np.minimum(gap, gaps(replicas[i], s[i]))
         gap = np.minimum(gap, gaps(others, s_loo))
-        z[i] = (u * u_loo).sum(axis=0) * (v * v_loo).sum(axis=0)
+        z[i] = (u.T @ u_loo) * (v.T @ v_loo)
         a[i] = np.einsum("ik,ij,jk->k", u, others, v)
         b[i] = np.einsum("ik,ij,jk->k", u_loo, replicas[i], v_loo)
 
-    def ratios(terms: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
-        za, aa, ba, sa = (x.mean(axis=0) for x in terms)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            good = (za > 0) & (aa > 0) & (ba > 0)
-            return (
-                np.where(good, np.sqrt(np.abs(aa * za / ba)), np.nan),
-                np.where(good, np.sqrt(np.abs(ba * za / aa)), np.nan),
-                np.where(good, np.sqrt(np.abs(aa * ba / za)), np.nan),
-                aa / sa,
-            )
+    def ratios(*terms: Array) -> tuple[Array, ...]:
+        return ratios_of(len(terms[0]), *(x.mean(axis=0) for x in terms))
 
-    value, loo, s_est, gain = ratios((z, a, b, s))
+    value, loo, s_est, gain, cluster = ratios(z, a, b, s)
     left_out = []
     for i in range(k):
         zi, bi, si = (np.delete(x, i, axis=0) for x in (z, b, s))
         with np.errstate(invalid="ignore", divide="ignore"):
-            left_out.append(ratios((zi, held_out_without(a, b, i), bi, si)))
+            left_out.append(ratios(zi, held_out_without(a, b, i), bi, si))
     return {
         "echo": np.minimum(np.nan_to_num(value), 1.0),
         "echo_loo": np.minimum(np.nan_to_num(loo), 1.0),
+        "echo_cluster": np.minimum(np.nan_to_num(cluster), 1.0),
         "s_est": s_est,
         "gain": gain,
         "s_mean": s_ref,
         "s_replica": s.mean(axis=0),
         "a": a.mean(axis=0),
         "b": b.mean(axis=0),
-        "z": z.mean(axis=0),
+        "z": np.diag(z.mean(axis=0)),
         "gap": gap,
         "margin": margin,
+        # An echo is as settled as the neighbours that may be mixed into it.
+        "echo_margin": np.array([margin[max(m - NEAR, 0):m + NEAR + 1].min()
+                                 for m in range(count)]),
         "echo_se": np.array(
             [jackknife(np.array([x[0][m] for x in left_out])) for m in range(count)]
         ) if k > 2 else np.full(count, np.nan),
@@ -259,7 +307,7 @@ class Evidence:
     u: list[Array]  # the replicas' modes, vectors in columns
     v: list[Array]
     s: Array
-    z: Array
+    z: Array  # [replica, mode, mode] own modes with those of the others' mean
     a: Array
     b: Array
     tau2_left: Array  # [mode]
@@ -276,13 +324,9 @@ class Evidence:
         if out is not None:
             a = held_out_without(a, self.b, out)
             terms = tuple(np.delete(x, out, axis=0) for x in terms)
-        a = a.mean(axis=0)
         z, b, s = (x.mean(axis=0) for x in terms)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            good = (z > 0) & (a > 0) & (b > 0)
-            echo = np.where(good, np.sqrt(np.abs(a * z / b)), 0)
-            s_est = np.where(good, np.sqrt(np.abs(a * b / z)), np.nan)
-        return np.minimum(echo, most), s_est, a / s
+        echo, _, s_est, gain, _ = ratios_of(len(a), z, a.mean(axis=0), b, s)
+        return np.minimum(np.nan_to_num(echo), most), s_est, gain
 
     @property
     def replicas(self) -> int:
@@ -309,7 +353,8 @@ def evidence(
     count, found = min(max_modes, least), min(max_modes + oversample, least)
     mean = replicas.mean(axis=0)
     u_ref, s_ref, v_ref = modes(mean, count)
-    s, z, a, b = (np.empty((k, count)) for _ in range(4))
+    z = np.empty((k, count, count))
+    s, a, b = (np.empty((k, count)) for _ in range(3))
     us, vs = [], []
     left, right, total_left, total_right = np.zeros((4, count))
     cross = np.full((k, k, count), np.nan)
@@ -319,7 +364,7 @@ def evidence(
         u_loo, _, v_loo = match(*modes(others, found), u_ref, v_ref)
         us.append(u)
         vs.append(v)
-        z[i] = (u * u_loo).sum(axis=0) * (v * v_loo).sum(axis=0)
+        z[i] = (u.T @ u_loo) * (v.T @ v_loo)
         a[i] = np.diag(u.T @ others @ v)
         b[i] = np.diag(u_loo.T @ replicas[i] @ v_loo)
         rest = replicas[i] - mean
@@ -360,7 +405,7 @@ def threshold(count: int) -> float:
 
 def reverb(of: Evidence) -> Array:
     """The cross-check echo of every mode."""
-    k, count = of.z.shape
+    k, count = of.s.shape
     z = np.array([
         [(of.u[a] * of.u[b]).sum(axis=0) * (of.v[a] * of.v[b]).sum(axis=0)
          for b in range(k)] for a in range(k)

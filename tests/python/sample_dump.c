@@ -74,7 +74,7 @@ static ge_consumer *attach(const char *session, uint32_t rank)
     while (time(NULL) < deadline) {
         size_t count = 0;
 
-        if (ge_consumer_scan(session, found, 64, &count) != GRADECHO_OK)
+        if (ge_consumer_scan(session, false, found, 64, &count) != GRADECHO_OK)
             return NULL;
         for (size_t i = 0; i < count; i++) {
             if (found[i].rank == rank)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import pickle
 import sys
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from torch_support import (
     main,
     network,
     scenario,
+    sgd,
     warned,
 )
 
@@ -35,10 +36,6 @@ def train_step(model: nn.Module, optimizer: Any, step: int) -> None:
     optimizer.zero_grad()
     loss_of(model, batch(step)).backward()
     optimizer.step()
-
-
-def sgd(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
 
 # ---- DDP's ways to synchronise ----
@@ -191,115 +188,6 @@ def two_forward_passes_and_two_backward_passes_are_one_gradient() -> None:
         torch.testing.assert_close(got, gradient, rtol=1e-5, atol=1e-7)
 
 
-# ---- accumulation ----
-
-
-def accumulate(
-    name: str, steps: int, micro: int, sync_all: bool = False, **options: Any
-) -> tuple[list[Any], list[list[Any]]]:
-    """Train with `micro` micro-batches a step, the loss divided by their
-    number: the samples, and the gradients of each micro-batch of each step."""
-    consumer = Consumer(name)
-    ddp = Ddp(network())
-    optimizer, watch = sgd(ddp), consumer.watch(ddp, **options)
-    expected = []
-    for step in range(steps):
-        optimizer.zero_grad()
-        truth = []
-        for m in range(micro):
-            data = batch(step, m)
-            truth.append(gradients(ddp.module, lambda x: loss_of(x, data) / micro))  # noqa: B023
-            last = sync_all or m == micro - 1
-            with nullcontext() if last else ddp.no_sync():
-                loss = loss_of(ddp, data)
-                watch.loss(loss)
-                (loss / micro).backward()
-        expected.append(truth)
-        optimizer.step()
-    return consumer.samples(watch), expected
-
-
-@scenario
-def micro_batches_are_replicas_inside_no_sync() -> None:
-    samples, expected = accumulate("auto", 3, 3, loss_divisor=3)
-    assert [s.step for s in samples] == [1, 2]  # step 0 told how many
-    for sample in samples:
-        assert (sample.replicas, sample.batch_size) == (3, 6)
-        assert sample.scale == 1 / 3
-        for m in range(3):
-            sample.same(m, expected[sample.step][m])
-
-
-@scenario
-def accumulation_that_is_declared() -> None:
-    for name, sync_all in (("declared", False), ("synced", True)):
-        samples, expected = accumulate(
-            name, 2, 2, sync_all, accumulation=2, loss_divisor=2
-        )
-        assert [s.step for s in samples] == [0, 1]
-        for sample in samples:
-            assert (sample.replicas, sample.scale) == (2, 0.5)
-            for m in range(2):
-                sample.same(m, expected[sample.step][m])
-
-
-@scenario
-def one_replica_is_the_mean_of_its_micro_batches() -> None:
-    samples, expected = accumulate("mean", 2, 3, average=True, loss_divisor=3)
-    assert [s.step for s in samples] == [0, 1]
-    for sample in samples:
-        assert (sample.replicas, sample.batch_size) == (1, 18)
-        assert sample.scale == 1.0  # the divided losses add up to the mean
-        a, b, c = expected[sample.step]
-        sample.same(0, {n: a[n] + b[n] + c[n] for n in a})
-
-
-@scenario
-def one_process_alone_has_replicas_too() -> None:
-    consumer = Consumer("alone")
-    model = network()
-    optimizer, watch = sgd(model), consumer.watch(model, accumulation=4)
-    expected = []
-    for step in range(3):
-        optimizer.zero_grad()
-        truth = []
-        for m in range(4):
-            with watch.micro_batch():
-                data = batch(step, m)
-                truth.append(gradients(model, lambda x: loss_of(x, data)))  # noqa: B023
-                watch.loss(float(m))
-                loss_of(model, data).backward()
-        expected.append(truth)
-        optimizer.step()
-    samples = consumer.samples(watch)
-    assert [(s.step, s.replicas, s.loss) for s in samples] == [
-        (0, 4, 1.5),
-        (1, 4, 1.5),
-        (2, 4, 1.5),
-    ]
-    for sample in samples:
-        for m in range(4):
-            sample.same(m, expected[sample.step][m])
-
-
-@scenario
-def more_micro_batches_than_expected() -> None:
-    consumer = Consumer("more")
-    ddp = Ddp(network())
-    watch = consumer.watch(ddp)
-    with warned(1, "accumulation=N"):
-        for step, micro in enumerate((1, 3, 2)):
-            for m in range(micro):
-                last = m == micro - 1
-                with nullcontext() if last else ddp.no_sync():
-                    loss_of(ddp, batch(step, m)).backward()
-    assert [(s.step, s.replicas) for s in consumer.samples(watch)] == [
-        (0, 1),
-        (1, 1),
-        (2, 1),
-    ]
-
-
 # ---- precision, scaling, memory formats ----
 
 
@@ -430,12 +318,35 @@ def weights_are_the_same_bit_for_bit() -> None:
 def shared_memory_that_is_too_small() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 100_000), nn.Linear(100_000, 10))
-    with warned(1, "/dev/shm"):  # 64 slots of 1024 replicas: a terabyte
+    with warned(1, "fewer slots"):  # 64 slots of 1024 replicas: a terabyte
         same_weights(
             5,
             lambda m: gradecho.watch(m, "torch-full", accumulation=1024, slots=64),
             model,
         )
+
+
+@scenario
+def arguments_that_cannot_be_meant() -> None:
+    bad: list[dict[str, Any]] = [
+        {"accumulation": 0},
+        {"accumulation": 1025},
+        {"loss_divisor": 0},
+        {"loss_divisor": float("nan")},
+        {"batch_size": -1},
+        {"slots": 1},
+        {"scaler": 1024.0},
+        {"model": "network"},
+        {"model": nn.Sequential(Ddp(network()))},
+    ]
+    for options in bad:
+        model = options.pop("model", network())
+        try:
+            gradecho.watch(model, "torch-never", **options)
+        except gradecho.GradechoError as error:
+            assert "\n" not in str(error)
+        else:
+            raise AssertionError(options)
 
 
 @scenario
@@ -479,6 +390,6 @@ def copies_of_a_model_are_not_watched() -> None:
 
 
 if __name__ == "__main__":
-    if IS_2:
-        import torch_sharded  # noqa: F401  (more scenarios)
+    for more in ("accumulation", "side_stream", *(["sharded"] if IS_2 else [])):
+        importlib.import_module(f"torch_{more}")
     main(sys.argv[1:])

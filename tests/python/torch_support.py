@@ -84,6 +84,10 @@ def loss_of(model: nn.Module, data: tuple[Tensor, Tensor]) -> Tensor:
     return loss
 
 
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
 def gradients(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> Gradients:
     """Of a copy of the model, by no means but backward()."""
     twin = copy.deepcopy(model)
@@ -157,14 +161,14 @@ class Consumer:
         options.setdefault("slots", 16)
         return gradecho.watch(model, session=self.session, wait=PATIENCE, **options)
 
-    def samples(self, watch: Watch) -> list[Sample]:
+    def samples(self, watch: Watch, dropped: int = 0) -> list[Sample]:
         """All that was handed over, after the watch is closed."""
         watch.close()
         assert watch.failure is None, watch.failure
         assert self.process.wait(PATIENCE) == 0
         found = read_samples(self.path)
         assert len(found) == watch.samples
-        assert watch.dropped == 0
+        assert watch.dropped == dropped
         assert all(sample.world == WORLD for sample in found)
         self.folder.cleanup()
         return found
@@ -176,11 +180,10 @@ def warned(count: int, text: str = "") -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    ours = [
-        str(w.message)
-        for w in caught
-        if issubclass(w.category, gradecho.GradechoWarning)
-    ]
+    about = [w for w in caught if issubclass(w.category, gradecho.GradechoWarning)]
+    # They point at the training's own line.
+    assert all(Path(w.filename).name.startswith("torch_") for w in about), about
+    ours = [str(w.message) for w in about]
     assert len(ours) == count, ours
     assert all(text in line and "\n" not in line for line in ours), ours
 

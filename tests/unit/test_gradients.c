@@ -319,6 +319,53 @@ static void negative_batch_size(hid_t file)
     put_batch_size(file, -1.0);
 }
 
+/* Its data are in another file: HDF5 would open whatever is named there. */
+static void data_elsewhere(hid_t file)
+{
+    const hsize_t dims[] = {SAMPLES, REPLICAS, 4};
+    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t space = H5Screate_simple(3, dims, NULL);
+
+    H5Pset_external(creation, "/dev/zero", 0, H5F_UNLIMITED);
+    H5Dclose(H5Dcreate2(file, "/gradients/bad", H5T_IEEE_F32LE, space,
+                        H5P_DEFAULT, creation, H5P_DEFAULT));
+    H5Sclose(space);
+    H5Pclose(creation);
+}
+
+/* A view of itself: reading it overflows HDF5's stack. */
+static void a_view_of_itself(hid_t file)
+{
+    const hsize_t dims[] = {SAMPLES, REPLICAS, 4};
+    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t space = H5Screate_simple(3, dims, NULL);
+
+    H5Pset_virtual(creation, space, ".", "/gradients/bad", space);
+    H5Dclose(H5Dcreate2(file, "/gradients/bad", H5T_IEEE_F32LE, space,
+                        H5P_DEFAULT, creation, H5P_DEFAULT));
+    H5Sclose(space);
+    H5Pclose(creation);
+}
+
+static void steps_elsewhere(hid_t file)
+{
+    assert_true(H5Lcreate_external("/dev/zero", "/step", file, "/step",
+                                   H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+
+/* Groups in groups: HDF5 calls itself for each. */
+static void a_deep_group(hid_t file)
+{
+    char name[600] = "/gradients/bad";
+    const hid_t links = H5Pcreate(H5P_LINK_CREATE);
+
+    for (int i = 0; i < 200; i++)
+        memcpy(name + strlen(name), "/g", 3);
+    H5Pset_create_intermediate_group(links, 1);
+    H5Gclose(H5Gcreate2(file, name, links, H5P_DEFAULT, H5P_DEFAULT));
+    H5Pclose(links);
+}
+
 /* A good layer "a" and one thing that is wrong. */
 static void each_refusal_names_file_and_layer(void **state)
 {
@@ -340,6 +387,10 @@ static void each_refusal_names_file_and_layer(void **state)
         {a_soft_link, ": layer bad: is a soft or external link"},
         {a_type, ": layer bad: is not a dataset"},
         {a_long_name, "xxx: the name is longer than 255 bytes"},
+        {data_elsewhere, ": layer bad: its data are in another dataset or"},
+        {a_view_of_itself, ": layer bad: its data are in another dataset or"},
+        {steps_elsewhere, ": dataset /step: is a soft or external link"},
+        {a_deep_group, "g: the name is longer than 255 bytes"},
         {short_steps, ": /step must hold 3 integers"},
         {real_steps, ": /step must hold 3 integers"},
         {negative_batch_size, ": attribute batch_size must be positive"},
@@ -399,6 +450,10 @@ static void files_without_layers_are_refused(void **state)
         H5Gcreate2(made, "/gradients", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
     H5Fclose(made);
     check_open(temp->path, "a.h5: /gradients has no layers");
+    made = make(temp->path);
+    H5Lcreate_soft("/", made, "/gradients", H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(made);
+    check_open(temp->path, "a.h5: group /gradients: is a soft or external");
     made = make(temp->path);
     put(made, "/gradients", H5T_IEEE_F32LE, 0, 3, dims, NULL);
     H5Fclose(made);

@@ -312,6 +312,12 @@ static void calls_out_of_order_are_refused(void **state)
     assert_int_equal(gradecho_write(trainer, REPLICAS, 0, data),
                      GRADECHO_E_ARG);
     assert_int_equal(gradecho_write(trainer, 0, LAYERS, data), GRADECHO_E_ARG);
+    gradecho_cancel(trainer);
+    assert_int_equal(gradecho_begin(trainer, 0), GRADECHO_OK); /* again */
+    assert_int_equal(gradecho_publish(trainer, NULL), GRADECHO_OK);
+    assert_int_equal(gradecho_begin(trainer, 0), GRADECHO_E_ARG);
+    assert_non_null(strstr(gradecho_message(), "step 0 comes after step 0"));
+    assert_int_equal(gradecho_begin(trainer, 1), GRADECHO_OK);
     assert_int_equal(gradecho_publish(trainer, NULL), GRADECHO_OK);
     ge_consumer_detach(&monitor);
     gradecho_close(&trainer);

@@ -101,7 +101,8 @@ static void a_scan_finds_the_live_ranks_in_order(void **state)
     size_t count = 77;
 
     (void)state;
-    assert_int_equal(ge_consumer_scan(session(), NULL, 0, &count), GRADECHO_OK);
+    assert_int_equal(ge_consumer_scan(session(), false, NULL, 0, &count),
+                     GRADECHO_OK);
     assert_int_equal(count, 0);
     options.world = 12;
     for (size_t i = 0; i < COUNT_OF(ranks); i++) {
@@ -113,10 +114,10 @@ static void a_scan_finds_the_live_ranks_in_order(void **state)
                  path_of(0), strangers[i]);
         close(open(path, O_CREAT | O_RDWR, 0600));
     }
-    assert_int_equal(ge_consumer_scan(session(), found, 4, &count),
+    assert_int_equal(ge_consumer_scan(session(), false, found, 4, &count),
                      GRADECHO_OK);
     ge_message_capture(1);
-    assert_int_equal(ge_consumer_scan(session(), found, 2, &count),
+    assert_int_equal(ge_consumer_scan(session(), false, found, 2, &count),
                      GRADECHO_E_INPUT);
     ge_message_capture(0);
     for (size_t i = 0; i < COUNT_OF(strangers); i++) {
@@ -125,7 +126,7 @@ static void a_scan_finds_the_live_ranks_in_order(void **state)
         unlink(path);
     }
     assert_int_equal(count, 3);
-    assert_int_equal(ge_consumer_scan(session(), found, 4, &count),
+    assert_int_equal(ge_consumer_scan(session(), false, found, 4, &count),
                      GRADECHO_OK);
     assert_int_equal(found[0].rank, 0);
     assert_int_equal(found[1].rank, 3);
@@ -236,7 +237,7 @@ static void sessions_that_are_no_file_names_are_refused(void **state)
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         options.session = bad[i];
         assert_int_equal(gradecho_open(&options, &trainer), GRADECHO_E_ARG);
-        assert_int_equal(ge_consumer_scan(bad[i], &info, 1, &count),
+        assert_int_equal(ge_consumer_scan(bad[i], false, &info, 1, &count),
                          GRADECHO_E_ARG);
     }
     ge_message_capture(0);

@@ -29,16 +29,16 @@ static void the_leftover_of_a_killed_trainer_is_replaced(void **state)
 
     (void)state;
     assert_true(hear(child.from));
-    assert_int_equal(ge_consumer_scan(session(), &info, 1, &count),
+    assert_int_equal(ge_consumer_scan(session(), false, &info, 1, &count),
                      GRADECHO_OK);
     assert_int_equal(count, 1);
     slay(child);
     assert_true(name_exists(0));
-    assert_int_equal(ge_consumer_scan(session(), &info, 1, &count),
+    assert_int_equal(ge_consumer_scan(session(), false, &info, 1, &count),
                      GRADECHO_OK);
     assert_int_equal(count, 0);
     trainer = open_trainer();
-    assert_int_equal(ge_consumer_scan(session(), &info, 1, &count),
+    assert_int_equal(ge_consumer_scan(session(), false, &info, 1, &count),
                      GRADECHO_OK);
     assert_int_equal(count, 1);
     gradecho_close(&trainer);

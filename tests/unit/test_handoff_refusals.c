@@ -133,8 +133,8 @@ static void both_versions_are_named_in_the_refusal(void **state)
     assert_int_equal(try_to_attach(), GRADECHO_E_ABI);
     ge_message_capture(0);
     assert_non_null(strstr(ge_message_last(), "4711"));
-    assert_non_null(strstr(ge_message_last(), "reads 1"));
-    assert_int_equal(ge_consumer_scan(session(), &info, 1, &count),
+    assert_non_null(strstr(ge_message_last(), "reads 2"));
+    assert_int_equal(ge_consumer_scan(session(), false, &info, 1, &count),
                      GRADECHO_OK);
     assert_int_equal(count, 1);
     assert_int_equal(info.world, 0);
@@ -294,7 +294,7 @@ static void a_lying_consumer_line_costs_the_trainer_samples_at_most(
     (void)state;
     for (size_t i = 0; i < COUNT_OF(tails); i++) {
         write_at(fd, &tails[i], 8, offsetof(struct ge_abi_header, tail));
-        assert_true(gradecho_begin(trainer, 0) == GRADECHO_DROPPED ||
+        assert_true(gradecho_begin(trainer, (int64_t)i) == GRADECHO_DROPPED ||
                     gradecho_publish(trainer, NULL) == GRADECHO_OK);
     }
     close(fd);

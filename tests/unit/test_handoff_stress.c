@@ -111,30 +111,41 @@ static void a_trainer_killed_at_any_time_leaves_nothing_half_made(void **state)
     }
 }
 
-/* Take what comes; 0 at the end, else what is wrong. */
-static int take_all(ge_consumer *monitor, uint64_t *taken)
+enum { NOTHING_LEFT = 100 };
+
+/* Take a sample if there is one: 0, or NOTHING_LEFT, or what is wrong. */
+static int take_one(ge_consumer *monitor, int64_t *last, uint64_t *taken)
 {
     struct ge_handed_sample sample;
-    int64_t last = -1;
+    const gradecho_status status = ge_consumer_peek(monitor, &sample);
 
+    if (status == GRADECHO_END)
+        return NOTHING_LEFT;
+    if (status == GRADECHO_AGAIN)
+        return 0;
+    if (status != GRADECHO_OK)
+        return 1;
+    if (sample.step <= *last)
+        return 2;
+    if (!is_whole(monitor, &sample))
+        return 3;
+    *last = sample.step;
+    ge_consumer_release(monitor);
+    (*taken)++;
+    return 0;
+}
+
+/* Take what comes; 0 at the end, else what is wrong. */
+static int take_all(ge_consumer *monitor, int64_t *last, uint64_t *taken)
+{
     for (;;) {
-        const gradecho_status status = ge_consumer_peek(monitor, &sample);
+        const uint64_t before = *taken;
+        const int code = take_one(monitor, last, taken);
 
-        if (status == GRADECHO_END)
-            return 0;
-        if (status == GRADECHO_AGAIN) {
+        if (code != 0)
+            return code == NOTHING_LEFT ? 0 : code;
+        if (*taken == before)
             ge_consumer_wait(monitor, 1.0);
-            continue;
-        }
-        if (status != GRADECHO_OK)
-            return 1;
-        if (sample.step <= last)
-            return 2;
-        if (!is_whole(monitor, &sample))
-            return 3;
-        last = sample.step;
-        ge_consumer_release(monitor);
-        (*taken)++;
     }
 }
 
@@ -142,12 +153,13 @@ static int monitor_that_takes_all(int in, int out)
 {
     ge_consumer *monitor = NULL;
     uint64_t taken = 0;
+    int64_t last = -1;
 
     (void)in;
     if (ge_consumer_attach(session(), 0, &monitor) != GRADECHO_OK)
         return 10;
     ge_consumer_enable(monitor, 1);
-    return say(out) ? take_all(monitor, &taken) : 11;
+    return say(out) ? take_all(monitor, &last, &taken) : 11;
 }
 
 static void monitors_killed_at_any_time_never_see_a_torn_sample(void **state)
@@ -165,6 +177,44 @@ static void monitors_killed_at_any_time_never_see_a_torn_sample(void **state)
         slay(child);
     }
     gradecho_close(&trainer);
+}
+
+static int trainer_that_never_ends(int in, int out)
+{
+    const struct gradecho_options options = some_options();
+    gradecho *trainer = NULL;
+
+    if (gradecho_open(&options, &trainer) != GRADECHO_OK || !say(out) ||
+        !hear(in) || !say(out))
+        return 1;
+    for (int64_t step = 0;; step++)
+        if (!hand_over(trainer, step, 1 + (uint32_t)step % REPLICAS))
+            sched_yield();
+}
+
+static void what_trainers_killed_at_any_time_handed_over_is_whole(void **state)
+{
+    uint64_t taken = 0;
+
+    (void)state;
+    for (long round = 0; round < 100; round++) {
+        struct child child = start(trainer_that_never_ends);
+        ge_consumer *monitor = NULL;
+        const uint64_t enough = taken + (uint64_t)round % 8;
+        int64_t last = -1;
+
+        assert_true(hear(child.from));
+        monitor = attach_monitor(1);
+        assert_true(say(child.to) && hear(child.from));
+        while (taken < enough)
+            assert_int_equal(take_one(monitor, &last, &taken), 0);
+        spin(7 * round % 100);
+        slay(child);
+        assert_int_equal(take_all(monitor, &last, &taken), 0);
+        ge_consumer_detach(&monitor);
+        unlink(path_of(0));
+    }
+    assert_true(taken >= 350);
 }
 
 static int trainer_in_a_hurry(int in, int out)
@@ -189,12 +239,13 @@ static void thousands_of_samples_arrive_whole_or_are_counted(void **state)
     struct child child = start(trainer_in_a_hurry);
     ge_consumer *monitor = NULL;
     uint64_t taken = 0, dropped = 0;
+    int64_t last = -1;
 
     (void)state;
     assert_true(hear(child.from));
     monitor = attach_monitor(1);
     assert_true(say(child.to));
-    assert_int_equal(take_all(monitor, &taken), 0);
+    assert_int_equal(take_all(monitor, &last, &taken), 0);
     assert_int_equal(read(child.from, &dropped, sizeof dropped),
                      sizeof dropped);
     assert_int_equal(finish(child), 0);
@@ -252,6 +303,7 @@ int main(void)
         cmocka_unit_test(a_wait_ends_with_its_time_and_not_before),
         cmocka_unit_test(a_trainer_killed_at_any_time_leaves_nothing_half_made),
         cmocka_unit_test(monitors_killed_at_any_time_never_see_a_torn_sample),
+        cmocka_unit_test(what_trainers_killed_at_any_time_handed_over_is_whole),
         cmocka_unit_test(thousands_of_samples_arrive_whole_or_are_counted),
         cmocka_unit_test(a_sleeping_monitor_is_woken),
     };

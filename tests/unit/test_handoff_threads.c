@@ -19,7 +19,8 @@ static void *train(void *argument)
         if (!hand_over(trainer, step, 1 + (uint32_t)step % REPLICAS))
             sched_yield();
     /* As gradecho_close() does, but the mapping is still in use. */
-    atomic_store_explicit(&trainer->shared->closed, 1, memory_order_release);
+    atomic_store_explicit(&trainer->shared->closed, GE_ABI_CLOSED,
+                          memory_order_release);
     atomic_fetch_add_explicit(&trainer->shared->wake, 1, memory_order_release);
     ge_segment_wake(&trainer->shared->wake);
     return NULL;

@@ -27,7 +27,7 @@ static void every_field_reads_back_as_written(void **state)
     assert_string_equal(facts->created + strlen(facts->created) - 1, "Z");
     assert_int_equal(strlen(facts->created), 20);
     assert_int_equal(facts->world_size, 4);
-    assert_true(facts->clean_close);
+    assert_int_equal(facts->end, GE_LOG_CLOSED);
     assert_memory_equal(&facts->dims, &small, sizeof small);
     assert_string_equal(facts->layers[2].name, "block.2.weight");
     assert_int_equal(facts->layers[2].rows, 4);
@@ -86,7 +86,7 @@ static void an_empty_log_and_a_long_configuration_are_fine(void **state)
     assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
     assert_string_equal(ge_log_reader_facts(log)->config, config);
     assert_string_equal(ge_log_reader_facts(log)->session, "");
-    assert_true(ge_log_reader_facts(log)->clean_close);
+    assert_int_equal(ge_log_reader_facts(log)->end, GE_LOG_CLOSED);
     assert_int_equal(rows_of(log), 0);
     ge_log_reader_close(&log);
     free(config);
@@ -126,7 +126,7 @@ static void create_refuses_in_plain_words(void **state)
     const struct temp *temp = *state;
     struct ge_log_layer *layers = fixture_layers(small.layers);
     const struct ge_log_spec good = fixture_spec(temp->path, small, layers);
-    char nowhere[300], expected[300];
+    char nowhere[300], expected[400];
     ge_log_writer *log = NULL;
 
     assert_non_null(layers);
@@ -137,7 +137,8 @@ static void create_refuses_in_plain_words(void **state)
 
     struct ge_log_spec spec = good;
     snprintf(expected, sizeof expected,
-             "log %s exists; use --overwrite or another path", temp->path);
+             "log %s exists; use --resume, --overwrite or another path",
+             temp->path);
     check_refusal(ge_log_create(&spec, &log),
                   (struct refusal){"exists", GRADECHO_E_EXISTS, expected});
     check_refusal(ge_log_check(temp->path, false),
@@ -279,6 +280,45 @@ static void open_refuses_in_plain_words(void **state)
     assert_null(log);
 }
 
+/* Valid HDF5 that would have the reader follow it out of the file, or count for
+ * ever. */
+static void claims_that_a_log_cannot_keep_are_refused(void **state)
+{
+    const struct temp *temp = *state;
+    const hsize_t rows = (hsize_t)1 << 40;
+    ge_log_reader *log = NULL;
+    const hsize_t most = H5S_UNLIMITED, chunk = 64;
+    const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+    const hid_t space = H5Screate_simple(1, &rows, &most);
+    hid_t file = H5I_INVALID_HID;
+
+    (void)ge_message_capture(1);
+    make_log(temp->path, small, 2);
+    drop(temp->path, NULL, "echo");
+    file = reopen(temp->path);
+    assert_true(H5Lcreate_external("/dev/zero", "/echo", file, "echo",
+                                   H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    H5Fclose(file);
+    check_refusal(ge_log_open(temp->path, &log),
+                  (struct refusal){"link", GRADECHO_E_INPUT,
+                                   "dataset echo: is a soft or external"});
+    unlink(temp->path);
+    make_log(temp->path, small, 2);
+    drop(temp->path, NULL, "step");
+    file = reopen(temp->path);
+    H5Pset_chunk(creation, 1, &chunk); /* allocated when written: never */
+    H5Dclose(H5Dcreate2(file, "step", H5T_STD_I64LE, space, H5P_DEFAULT,
+                        creation, H5P_DEFAULT));
+    H5Fclose(file);
+    H5Sclose(space);
+    H5Pclose(creation);
+    check_refusal(ge_log_open(temp->path, &log),
+                  (struct refusal){"rows", GRADECHO_E_INPUT,
+                                   "it claims 1099511627776 rows, but holds"});
+    (void)ge_message_capture(0);
+    assert_null(log);
+}
+
 static void a_field_that_an_older_log_lacks_is_missing(void **state)
 {
     const struct temp *temp = *state;
@@ -389,6 +429,7 @@ int main(void)
         TEMP_TEST(create_refuses_in_plain_words),
         TEMP_TEST(a_row_of_other_dimensions_is_refused),
         TEMP_TEST(open_refuses_in_plain_words),
+        TEMP_TEST(claims_that_a_log_cannot_keep_are_refused),
         TEMP_TEST(a_field_that_an_older_log_lacks_is_missing),
         TEMP_TEST(rows_beyond_the_commit_mark_are_refused),
         TEMP_TEST(no_identifier_is_left_open),

@@ -80,7 +80,7 @@ static void a_reader_follows_a_growing_log(void **state)
 
     await_writer(&child);
     assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
-    assert_false(ge_log_reader_facts(log)->clean_close);
+    assert_int_equal(ge_log_reader_facts(log)->end, GE_LOG_OPEN);
     for (uint64_t i = 0; i < 50; i++) {
         assert_int_equal(rows_of(log), i);
         append_there(&child);
@@ -91,7 +91,7 @@ static void a_reader_follows_a_growing_log(void **state)
     check_rows(log, 0, rows_of(log));
     ge_log_reader_close(&log);
     assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
-    assert_true(ge_log_reader_facts(log)->clean_close);
+    assert_int_equal(ge_log_reader_facts(log)->end, GE_LOG_CLOSED);
     ge_log_reader_close(&log);
 }
 
@@ -109,7 +109,7 @@ static void a_killed_writer_leaves_every_committed_row(void **state)
         end_writer(&child, SIGKILL);
         assert_int_equal(ge_log_open(temp->path, &log), GRADECHO_OK);
         assert_int_equal(rows_of(log), rows);
-        assert_false(ge_log_reader_facts(log)->clean_close);
+        assert_int_equal(ge_log_reader_facts(log)->end, GE_LOG_OPEN);
         check_rows(log, 0, rows);
         ge_log_reader_close(&log);
         unlink(temp->path);

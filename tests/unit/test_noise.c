@@ -156,6 +156,40 @@ static void errors_equal_the_jackknife_by_brute_force(void **state)
     }
 }
 
+static void sums_without_a_replica_are_those_of_the_others(void **state)
+{
+    struct dice dice = dice_start(19);
+
+    (void)state;
+    for (size_t k = 3; k <= MOST_REPLICAS; k++) {
+        struct sample s = {.replicas = k, .entries = 35};
+
+        draw(&dice, &s, 1.3, 1.7);
+        const struct ge_noise_input in = input_of(&s, 5);
+        for (size_t a = 0; a < k; a++) {
+            const struct ge_noise others = estimate_without(&s, a);
+            const struct ge_noise_sums left = ge_noise_without(&in, a);
+
+            assert_close(left.sqnorm, others.grad_sqnorm, 1e-11);
+            assert_close(left.trace, others.noise_trace, 1e-11);
+        }
+    }
+}
+
+static void sums_without_one_of_two_are_not_known(void **state)
+{
+    static const double d[] = {3.0, 3.0, 3.0}, p[] = {0.1, 0.2, 0.3};
+
+    (void)state;
+    for (size_t k = 1; k <= 3; k++) {
+        const struct ge_noise_input in = {2, 3, k, d, p, 5.0, 8.0};
+        const struct ge_noise_sums left = ge_noise_without(&in, 0);
+
+        assert_int_equal(isnan(left.trace), k < 3);
+        assert_int_equal(isnan(left.sqnorm), k < 3);
+    }
+}
+
 static void errors_that_need_projections_are_unknown_without(void **state)
 {
     static const double d[] = {4.0, 4.0, 8.0};
@@ -529,6 +563,8 @@ int main(void)
         cmocka_unit_test(two_replicas_have_a_variance_but_no_error),
         cmocka_unit_test(one_replica_knows_nothing),
         cmocka_unit_test(a_norm_that_is_all_noise_may_be_negative),
+        cmocka_unit_test(sums_without_a_replica_are_those_of_the_others),
+        cmocka_unit_test(sums_without_one_of_two_are_not_known),
         cmocka_unit_test(noise_scale_needs_a_norm_and_a_batch_size),
         cmocka_unit_test(all_scales_with_the_gradient),
         cmocka_unit_test(one_sample_is_smoothed_to_itself),

@@ -358,7 +358,7 @@ static void shuffled_and_turned_modes_are_put_in_order(void **state)
             put(&all, k, dice_below(&dice, 2) ? 1.0F : -1.0F,
                 dice_below(&dice, 2) ? 1.0F : -1.0F, &found, order[k]);
         assert_ok(ge_modes_match(&reference, &found, &matched));
-        ge_modes_overlap(&reference, &matched, z);
+        ge_modes_overlap(&reference, &matched, 0, z);
         for (size_t k = 0; k < R; k++) {
             assert_true(matched.s[k] == reference.s[k]);
             assert_near(z[k], 1.0, 1e-5);
@@ -371,6 +371,31 @@ static void shuffled_and_turned_modes_are_put_in_order(void **state)
     ge_modes_fini(&reference);
     ge_modes_fini(&found);
     ge_modes_fini(&matched);
+}
+
+static void overlaps_with_neighbours_end_at_the_ends(void **state)
+{
+    enum { R = 4, M = 6, N = 5 };
+    struct dice dice = dice_start(41);
+    struct ge_modes a = room(M, N, R), b = room(M, N, R);
+
+    (void)state;
+    fill_orthonormal(&dice, &a);
+    for (size_t k = 0; k < R; k++) /* b's modes are a's, one farther on */
+        put(&a, (k + R - 1) % R, 1.0F, 1.0F, &b, k);
+    for (int shift = -R; shift <= R; shift++) {
+        double z[R];
+
+        ge_modes_overlap(&a, &b, shift, z);
+        for (int k = 0; k < R; k++)
+            assert_near(z[k],
+                        shift == 1 && k + 1 < R        ? 1.0
+                        : shift == 1 - R && k == R - 1 ? 1.0
+                                                       : 0.0,
+                        1e-5);
+    }
+    ge_modes_fini(&a);
+    ge_modes_fini(&b);
 }
 
 /* Found mode 0 is the best partner of both references; the reference that it
@@ -391,7 +416,7 @@ static void the_best_pair_is_settled_first(void **state)
     assert_ok(ge_modes_match(&reference, &found, &matched));
     assert_true(matched.s[0] == 20.0F);
     assert_true(matched.s[1] == 10.0F);
-    ge_modes_overlap(&reference, &matched, z);
+    ge_modes_overlap(&reference, &matched, 0, z);
     assert_near(z[0], 0.7, 1e-6);
     assert_near(z[1], 0.9, 1e-6);
     ge_modes_fini(&reference);
@@ -447,7 +472,7 @@ static void matching_robs_nobody(void **state)
         fill_orthonormal(&dice, &found);
         assert_ok(ge_modes_match(&reference, &found, &matched));
         assert_nobody_was_robbed(&reference, &found, &matched);
-        ge_modes_overlap(&reference, &matched, z);
+        ge_modes_overlap(&reference, &matched, 0, z);
         for (size_t k = 0; k < R; k++)
             assert_true(z[k] >= -1e-6);
     }
@@ -473,7 +498,7 @@ static void projections_equal_plain_loops(void **state)
         fill_orthonormal(&dice, &modes);
         fill_orthonormal(&dice, &other);
         assert_ok(ge_modes_project(&modes, a, p));
-        ge_modes_overlap(&modes, &other, z);
+        ge_modes_overlap(&modes, &other, 0, z);
         for (size_t k = 0; k < count; k++) {
             double sum = 0.0;
 
@@ -610,6 +635,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_lapack_is_refused),
         cmocka_unit_test(modes_lie_in_one_aligned_block),
         cmocka_unit_test(shuffled_and_turned_modes_are_put_in_order),
+        cmocka_unit_test(overlaps_with_neighbours_end_at_the_ends),
         cmocka_unit_test(the_best_pair_is_settled_first),
         cmocka_unit_test(matching_robs_nobody),
         cmocka_unit_test(projections_equal_plain_loops),
