@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gradecho._errors import GradechoError, warn
+from gradecho._errors import GradechoError, Place, warn
 from gradecho.reader import Log, Sample, open_log
 
 import numpy as np  # isort: skip  (its absence is told by the reader)
@@ -146,7 +146,8 @@ class Follower:
             return self._advance(self._at_once)
         except Exception as error:  # whatever it is, the training goes on
             self.failed = True
-            warn(f"{self.path} is not followed any more: {error}")
+            text = f"{self.path} is not followed any more: {error}"
+            warn(text, Place.of_caller(2))
             return 0
 
     def run(self, timeout: float | None = None, *, interval: float = 1.0) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1] / "python"
-sys.path[:0] = [str(PACKAGE)]
 
 PER_STEP = ("time", "loss", "batch_size", "duration_seconds", "model_noise_scale",
             "model_noise_scale_smooth", "residual_correlation_max")  # fmt: skip
@@ -111,9 +109,17 @@ def _write(
 class Writer:
     """A process that appends to a log as a monitor does; a context."""
 
-    def __init__(self, path: Path, layers: int = 3) -> None:
+    def __init__(self, path: Path, layers: int = 3, resume: bool = False) -> None:
         self.process = subprocess.Popen(
-            [os.environ["LOG_WRITER_BIN"], str(path), "1", str(layers), "4", "5"],
+            [
+                os.environ["LOG_WRITER_BIN"],
+                str(path),
+                "1",
+                str(layers),
+                "4",
+                "5",
+                *["resume"] * resume,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

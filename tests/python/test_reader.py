@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import gradecho
+import test_log_live as live
 from gradecho import _file, reader
 from gradecho.reader import LogError, NoSuchFieldError
 from reader_support import PACKAGE, Writer, plant
@@ -178,10 +179,12 @@ def test_tables_without_pandas(
 
 def check_fixture(log: reader.Log) -> None:
     """Every row as log_fixture.h has it."""
-    np.testing.assert_array_equal(log.steps, 100 + 3 * np.arange(len(log)))
-    for name in log.names:
-        if log.dims(name)[0] == "step":
-            assert len(log.read(name)) == len(log), name
+    same = np.testing.assert_array_equal
+    same(log.steps, 100 + 3 * np.arange(len(log)))
+    for i, (name, dims, integer) in enumerate(live.FIELDS):
+        got = log.read(name)
+        assert log.dims(name) == tuple(dims)
+        same(got, live.expected(i, 0, (len(log), *got.shape[1:]), integer), name)
 
 
 def test_a_growing_log(tmp_path: Path) -> None:
@@ -239,6 +242,27 @@ def test_following_ends_by_its_timeout(tmp_path: Path) -> None:
         with gradecho.open_log(path) as log:
             assert list(log.follow(timeout=0.05, interval=0.01)) == []
             assert len(list(log.follow(timeout=0.05, after=-1))) == 2
+
+
+def test_a_killed_monitor_that_goes_on_in_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "log.h5"
+    with Writer(path) as writer:
+        writer.append(6)
+        writer.kill()
+    with gradecho.open_log(path) as log:
+        samples = log.follow(timeout=20, after=-1, interval=0.01)
+        assert [next(samples).step for _ in range(6)][-1] == 115
+        with Writer(path, resume=True) as writer:
+            writer.append(2)
+            assert next(samples).step == 118
+            writer.close()
+        assert [sample.step for sample in samples] == [121]
+        assert log.complete and log.replaced == 0
+        check_fixture(log)
+        with Writer(path, resume=True) as writer:  # after an end in order
+            writer.append(40)
+            assert log.refresh() == 40 and not log.complete
+            check_fixture(log)
 
 
 def test_a_killed_monitor_and_its_successor(tmp_path: Path) -> None:
