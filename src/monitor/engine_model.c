@@ -56,12 +56,13 @@ void ge_engine_record_correlation(ge_engine *engine, bool echo,
 
 /* ---- the noise scale of the model ---- */
 
-void ge_engine_model_clear(ge_engine *engine)
+void ge_engine_model_clear(ge_engine *engine, bool echo)
 {
     struct ge_model *model = &engine->model;
 
     model->whole = (struct ge_noise_sums){0};
     model->layers = 0;
+    model->width = ge_row_width(engine, echo);
     for (size_t a = 0; a < engine->present; a++)
         model->change[a] = (struct ge_model_change){0};
 }
@@ -80,7 +81,7 @@ void ge_engine_model_add(ge_engine *engine, const struct ge_noise_input *in,
     for (size_t a = 0; a < e->replicas; a++) {
         const struct ge_noise_sums left = ge_noise_without(in, a);
         struct ge_model_change *change =
-            &model->change[(size_t)e->row[a][GE_ROW_INDEX]];
+            &model->change[(size_t)(e->row[a] - engine->all) / model->width];
 
         change->by.trace += left.trace - noise->noise_trace;
         change->by.sqnorm += left.sqnorm - noise->grad_sqnorm;

@@ -39,10 +39,11 @@ struct ge_evidence {
 struct ge_model {
     struct ge_noise_sums whole;
     size_t layers;
+    size_t width; /* of the gathered rows */
     struct ge_model_change {
         struct ge_noise_sums by;
         size_t layers; /* that the replica is in */
-    } * change;        /* [rows] when a replica, by its place, is left out */
+    } * change;        /* [rows] when a replica, by its row, is left out */
     struct ge_noise_average average;
 };
 
@@ -196,7 +197,7 @@ void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row);
  * each layer while the evidence is about that layer, then recorded; the
  * correlation comes last: it uses the gathered rows up. */
 void ge_engine_record_facts(const ge_engine *engine, struct ge_row *row);
-void ge_engine_model_clear(ge_engine *engine);
+void ge_engine_model_clear(ge_engine *engine, bool echo);
 void ge_engine_model_add(ge_engine *engine, const struct ge_noise_input *in,
                          const struct ge_noise *noise);
 void ge_engine_record_model(ge_engine *engine, struct ge_row *row);

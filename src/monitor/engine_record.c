@@ -325,7 +325,7 @@ void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
 {
     ge_row_clear(row);
     ge_engine_record_facts(engine, row);
-    ge_engine_model_clear(engine);
+    ge_engine_model_clear(engine, echo);
     for (size_t l = 0; l < engine->layers->count; l++) {
         const struct ge_layer *layer = &engine->layers->item[l];
         const struct target t = {

@@ -101,8 +101,12 @@ def test_the_numbers_make_sense(watched: Run) -> None:
     matrices = np.minimum(log["rows"], log["cols"]) > 1
     assert matrices.any()
     first = log["echo"][0]
-    assert (first[matrices, 0] > 0).all()
-    assert (first[matrices, 0] <= 1).all()
+    # Which step comes first depends on when the monitors were there, and a
+    # layer may be all noise in one step: then its leading echo is 0.
+    signal = log["signal_modes"][0] > 0
+    assert signal.any()
+    assert (first[signal, 0] > 0.1).all()
+    assert ((first[matrices, 0] >= 0) & (first[matrices, 0] <= 1)).all()
     measured = np.isfinite(log["echo"][:, matrices, 0]).all(axis=1)
     assert measured.tolist() == [i % 5 == 0 for i in range(len(measured))]
     assert np.isnan(log["echo"][:, ~matrices]).all()
