@@ -54,7 +54,6 @@ def echo_curve(
         figure, axis = figure_for(axes, 6.4, 3.7)
         _draw_laws(axis, log, row, layer, known)
         _draw_echoes(axis, seen, echo, modes["echo_se"], signal, known & ~signal)
-        _mark_knee(axis, log, row, layer)
         where = log.layers[log.layer_index(layer)]
         axis.set_title(
             f"{short(where.name, 44)}  {where.rows} x {where.cols}, "
@@ -64,6 +63,7 @@ def echo_curve(
         axis.set_xlabel("singular value of one replica's gradient, [g]")
         axis.grid(axis="y")
         _decades(axis)
+        _mark_knee(axis, log, row, layer)
         _legend_beside(axis)
     return figure
 
@@ -155,13 +155,17 @@ def _mark_knee(axis: Axes, log: Log, row: int, layer: str | int) -> None:
     knee = float(np.sqrt(log.read("tau2_edge", row, layer)))
     if not knee > 0:
         return
+    # The label on the side where there is room.
+    low, high = np.log(axis.get_xlim())
+    left = np.log(knee) > low + 0.75 * (high - low)
     axis.axvline(knee, color=INK, lw=0.8, ls=":", zorder=0)
     axis.annotate(
         f"knee {number(knee)}",
         (knee, 1.0),
         xycoords=("data", "axes fraction"),
-        xytext=(3, -3),
+        xytext=(-3 if left else 3, -3),
         textcoords="offset points",
+        ha="right" if left else "left",
         va="top",
         fontsize=8,
     )

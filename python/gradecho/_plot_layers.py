@@ -47,7 +47,7 @@ def layers(log: Log, what: str = "knee", *, axes: Axes | None = None) -> Figure:
     of any field that has one value per layer. Hatched: not measured.
     """
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     field, label, title = WHAT.get(what, (what, "", ""))
     if log.dims(field) != ("step", "layer"):
@@ -76,6 +76,7 @@ def layers(log: Log, what: str = "knee", *, axes: Axes | None = None) -> Figure:
         for spine in axis.spines.values():
             spine.set_visible(False)
         axis.set_xlabel("training step")
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         unit = log.fields[field].units
         bar = axis.figure.colorbar(
             mesh,

@@ -42,8 +42,9 @@ p.lead {{ font-size: 1.1rem; }}
 p, li, td {{ overflow-wrap: anywhere; }}
 .quiet, figcaption {{ color: #6b747c; font-size: .9rem; }}
 figure {{ margin: 0 0 1.2rem; }}
-img {{ display: block; width: 100%; background: #fff; border-radius: 6px;
-  padding: .6rem; box-sizing: border-box; border: 1px solid #e3e6e8; }}
+img {{ display: block; max-width: 100%; height: auto; background: #fff;
+  padding: .6rem; box-sizing: border-box; border: 1px solid #e3e6e8;
+  border-radius: 6px; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .93rem; }}
 td {{ padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8883;
   vertical-align: top; }}
@@ -109,9 +110,9 @@ def _head(log: Log) -> str:
     return (
         f"<h1>{escape(str(about.get('session', '')))}</h1>\n"
         f'<p class="quiet">{escape(log.path.name)}, begun '
-        f"{escape(str(about.get('created', '')))}: {len(log):,} samples of steps "
-        f"{steps[0]:,} to {steps[-1]:,}, {len(log.layers)} layers, "
-        f"{about.get('world_size', '?')} trainers.{state}</p>\n"
+        f"{escape(str(about.get('created', '')))}: {_count(len(log), 'sample')} "
+        f"of steps {steps[0]:,} to {steps[-1]:,}, {_count(len(log.layers), 'layer')}, "
+        f"{_count(int(about.get('world_size', 0)), 'trainer')}.{state}</p>\n"
         f'<p class="lead">{_verdict(log)}</p>'
     )
 
@@ -126,7 +127,10 @@ def _verdict(log: Log) -> str:
     scale = float(smooth[known[-1]]) if len(known) else np.nan
     said = []
     if np.isnan(scale):
-        said.append("The noise scale is not known: it takes two replicas or more.")
+        said.append(
+            "The noise scale is not known: it takes two replicas or more, and the "
+            "number of examples in each."
+        )
     elif not scale > 0:
         said.append(
             "The gradient cannot be told from zero: the noise scale has no upper "
@@ -146,7 +150,7 @@ def _verdict(log: Log) -> str:
         measured = int((log.read("s_mean", int(rows[-1])) > 0).sum())
         said.append(
             f"At step {log.steps[rows[-1]]:,}, {int(counts.sum())} of the {measured} "
-            f"leading modes in {len(counts)} layers are signal."
+            f"leading modes in {_count(len(counts), 'layer')} are signal."
         )
     return " ".join(said)
 
@@ -162,6 +166,8 @@ def _advice(ratio: float) -> str:
 
 
 def _scale_section(log: Log) -> str:
+    if not np.isfinite(log.read("noise_scale_smooth")).any():
+        return ""
     return _section(
         "Noise scale",
         _image(noise_scale(log), "Noise scale over training steps"),
@@ -254,6 +260,10 @@ def _configuration(log: Log) -> str:
     )
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def _section(title: str, body: str, text: str = "") -> str:
     said = f'<p class="quiet">{text}</p>\n' if text else ""
     return f"<section>\n<h2>{title}</h2>\n{said}{body}\n</section>"
@@ -264,9 +274,10 @@ def _image(figure: Figure, alternative: str, caption: str = "") -> str:
     file = io.BytesIO()
     with styled():
         figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
+    width = round(112 * figure.get_figwidth())  # the widest fill the page
     data = base64.b64encode(file.getvalue()).decode()
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure><img alt="{escape(alternative)}" '
+        f'<figure><img alt="{escape(alternative)}" width="{width}" '
         f'src="data:image/svg+xml;base64,{data}">{below}</figure>'
     )
