@@ -26,7 +26,6 @@ PALE = "#e3e6e8"
 SCALE = LinearSegmentedColormap.from_list(
     "gradecho", ["#f1f5f7", "#b4d3df", "#5fa3bf", ACCENT, "#053347"]
 )
-SCALE.set_bad(alpha=0)  # what lies behind
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
