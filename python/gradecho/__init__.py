@@ -4,12 +4,18 @@
     watch = gradecho.watch(model)
 
 hands the local gradients of a PyTorch training to gradecho's monitors; see
-docs/pytorch.md. Importing this package alone loads neither torch nor the
-library.
+docs/pytorch.md.
+
+    log = gradecho.open_log("run.h5")
+    gradecho.plot.echo_curve(log, "fc1.weight").savefig("echo.svg")
+
+reads what they measured; see docs/python.md. Importing this package alone
+loads none of torch, the library, h5py and matplotlib.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gradecho._errors import GradechoError, GradechoWarning, Place
@@ -18,10 +24,32 @@ from gradecho._version import version as _version
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from gradecho import followers, plot
     from gradecho._watch import Watch
+    from gradecho.plot import report
+    from gradecho.reader import open_log
 
-__all__ = ["GradechoError", "GradechoWarning", "watch"]
+__all__ = [
+    "GradechoError",
+    "GradechoWarning",
+    "followers",
+    "open_log",
+    "plot",
+    "report",
+    "watch",
+]
 __version__ = _version()
+
+
+def __getattr__(name: str) -> Any:
+    """What needs more packages is loaded when it is asked for."""
+    if name in ("followers", "plot"):
+        return import_module(f"gradecho.{name}")
+    if name == "open_log":
+        return import_module("gradecho.reader").open_log
+    if name == "report":
+        return import_module("gradecho.plot").report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def watch(
