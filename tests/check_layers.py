@@ -19,6 +19,7 @@ OWNERS = {
     "yaml.h": "monitor",
     "jansson.h": "cli",
     "argp.h": "cli",
+    "ncurses.h": "cli",
     "sys/mman.h": "handoff",
 }
 

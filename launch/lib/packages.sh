@@ -9,13 +9,13 @@
 PACKAGES_BUILD=(
     gcc libc6-dev ninja-build cmake pkg-config
     libopenmpi-dev openmpi-bin libopenblas-dev liblapacke-dev
-    libhdf5-dev libyaml-dev libjansson-dev
+    libhdf5-dev libyaml-dev libjansson-dev libncurses-dev
 )
 
 # To test, on top of these.
 PACKAGES_TEST=(
     g++ clang clang-tidy clang-format libcmocka-dev valgrind shellcheck
-    hdf5-tools iproute2 python3 python3-numpy python3-h5py python3-pytest
+    hdf5-tools iproute2 tmux python3 python3-numpy python3-h5py python3-pytest
     python3-venv python3-matplotlib python3-pandas python3-xarray
 )
 
@@ -85,8 +85,8 @@ packages_without_apt() {
     done
     ((${#missing[@]} > 0)) || return 0
     packages_say "no apt on this system: please install ${missing[*]}," \
-        "and Open MPI, OpenBLAS, LAPACKE, HDF5, libyaml and jansson with" \
-        "their headers"
+        "and Open MPI, OpenBLAS, LAPACKE, HDF5, libyaml, jansson and" \
+        "ncurses with their headers"
     return 1
 }
 

@@ -7,6 +7,14 @@
 #include <stdio.h>
 
 #include "reader.h"
+#include "spread.h"
+
+/* Which part of a log is asked for. */
+struct ge_question {
+    const char *path, *layer; /* a glob; NULL: every layer */
+    long long step;           /* the sample to show; -1: the last */
+    long long since;          /* averages and verdicts from this step; -1 */
+};
 
 /* A log boiled down for showing. */
 struct ge_digest {
@@ -14,14 +22,19 @@ struct ge_digest {
     const struct ge_log_facts *facts;
     uint64_t rows;       /* committed */
     long long restarted; /* step before which the monitors last restarted; -1 */
-    uint64_t averaged;   /* rows behind `noise`, up to and with the shown one */
-    struct ge_row row;   /* the row shown */
-    struct ge_row echo;  /* the last row with echoes up to it; step -1: none */
-    double *noise_scale; /* [layers] ratio of averages, examples; signed */
-    double *sigma2;      /* [layers] average, [g]^2 */
-    double model_scale;  /* the same over all layers, examples; signed */
-    bool *shown;         /* [layers] passes --layer */
-    bool modes;          /* show each mode of the shown layers */
+    uint64_t averaged;  /* rows behind averages, up to and with the shown one */
+    struct ge_row row;  /* the row shown */
+    struct ge_row echo; /* the last row with echoes up to it; step -1: none */
+    double *noise_scale;     /* [layers] ratio of averages, examples; signed */
+    double *sigma2;          /* [layers] average, [g]^2 */
+    double model_scale;      /* the same over all layers, examples; signed */
+    struct ge_spread *noise; /* [layers] trace and squared norm over rows */
+    struct ge_spread model;  /* the same of their sums over layers */
+    struct ge_spread
+        *replica;         /* [layers x replicas] replica_noise, last rows */
+    long long same_since; /* step since which one pair is correlated; -1 */
+    bool *shown;          /* [layers] passes --layer */
+    bool modes;           /* show each mode of the shown layers */
 };
 
 static inline double ge_digest_value(const struct ge_row *row,
@@ -29,6 +42,20 @@ static inline double ge_digest_value(const struct ge_row *row,
 {
     return row->values[field][index];
 }
+
+/* Load it; on failure, too, release with ge_digest_fini().
+ * \return GRADECHO_E_INPUT  no sample, no such step, no such layer */
+GRADECHO_MUST_CHECK gradecho_status
+ge_digest_load(ge_log_reader *reader, const struct ge_question *question,
+               struct ge_digest *digest);
+void ge_digest_fini(struct ge_digest *digest);
+
+/* A number in six columns; "-" if it is not known. Returns `text`. */
+const char *ge_show_number(double value, char *text, size_t size);
+
+/* A noise scale; where the squared gradient is not above its error the scale
+ * has no upper bound, and its sign says no more than that. Returns `text`. */
+const char *ge_show_scale(double value, char *text, size_t size);
 
 /* A table for people. `unicode`: the terminal shows block characters. */
 void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out);

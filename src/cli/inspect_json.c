@@ -7,6 +7,10 @@
 
 #include "inspect.h"
 #include "try.h"
+#include "verdict.h"
+
+/* Of the JSON: grows when a name or a meaning changes, not with a new name. */
+enum { INSPECT_VERSION = 1 };
 
 static json_t *value(double number, bool integer)
 {
@@ -83,16 +87,34 @@ static json_t *layer_object(const struct ge_digest *d, size_t l)
     return object;
 }
 
+static json_t *verdict_list(const struct ge_digest *d)
+{
+    struct ge_verdict list[GE_VERDICTS_MAX];
+    const size_t count = ge_verdicts(d, list);
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < count; i++)
+        if (json_array_append_new(
+                array, json_pack("{s:s, s:s, s:s, s:o, s:o, s:s?}", "severity",
+                                 ge_severity_name(list[i].severity), "kind",
+                                 list[i].kind, "text", list[i].text, "value",
+                                 value(list[i].value, false), "threshold",
+                                 value(list[i].threshold, false), "layer",
+                                 list[i].layer)) != 0)
+            return drop(array);
+    return array;
+}
+
 /* All of it; NULL if memory is short. */
 static json_t *digest_object(const struct ge_digest *d)
 {
     json_t *layers = json_array();
     json_t *root = json_pack(
-        "{s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "log", d->path,
-        "session", d->facts->session, "world_size",
-        (json_int_t)d->facts->world_size, "samples", (json_int_t)d->rows,
-        "clean_close", d->facts->end == GE_LOG_CLOSED, "step",
-        (json_int_t)d->row.step, "echo_step",
+        "{s:i, s:s, s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:o}", "inspect_version",
+        INSPECT_VERSION, "log", d->path, "session", d->facts->session,
+        "world_size", (json_int_t)d->facts->world_size, "samples",
+        (json_int_t)d->rows, "clean_close", d->facts->end == GE_LOG_CLOSED,
+        "step", (json_int_t)d->row.step, "echo_step",
         d->echo.step >= 0 ? json_integer((json_int_t)d->echo.step)
                           : json_null(),
         "averaged", (json_int_t)d->averaged, "noise_scale_average",
@@ -112,6 +134,8 @@ static json_t *digest_object(const struct ge_digest *d)
         if (d->shown[l])
             whole =
                 whole && json_array_append_new(layers, layer_object(d, l)) == 0;
+    whole =
+        whole && json_object_set_new(root, "verdicts", verdict_list(d)) == 0;
     /* Takes the layers, whether it succeeds or not. */
     if (json_object_set_new(root, "layers", layers) != 0 || !whole)
         return drop(root);

@@ -6,11 +6,11 @@
 
 #include "inspect.h"
 #include "memory.h"
+#include "verdict.h"
 
 enum { NAME_MOST = 40 };
 
-/* A number in six columns; "-" if it is not known. */
-static const char *number(double value, char *text, size_t size)
+const char *ge_show_number(double value, char *text, size_t size)
 {
     if (isnan(value))
         snprintf(text, size, "-");
@@ -23,14 +23,12 @@ static const char *number(double value, char *text, size_t size)
     return text;
 }
 
-/* A noise scale; where the squared gradient is not above its error the scale
- * has no upper bound, and its sign says no more than that. */
-static const char *scale(double value, char *text, size_t size)
+const char *ge_show_scale(double value, char *text, size_t size)
 {
     if (value < 0.0 || isinf(value))
         snprintf(text, size, "no bound");
     else
-        number(value, text, size);
+        ge_show_number(value, text, size);
     return text;
 }
 
@@ -74,9 +72,10 @@ static void print_head(const struct ge_digest *d, FILE *out)
     fprintf(out,
             "step %lld: loss %s, %.0f replicas of %s examples, %.0f samples "
             "dropped; noise averaged over %llu samples",
-            row->step, number(row->values[GE_LOSS][0], loss, sizeof loss),
+            row->step,
+            ge_show_number(row->values[GE_LOSS][0], loss, sizeof loss),
             row->values[GE_REPLICAS][0],
-            number(row->values[GE_BATCH_SIZE][0], batch, sizeof batch),
+            ge_show_number(row->values[GE_BATCH_SIZE][0], batch, sizeof batch),
             row->values[GE_DROPPED][0], (unsigned long long)d->averaged);
     if (d->echo.step >= 0)
         fprintf(out, "; echoes of step %lld", d->echo.step);
@@ -104,12 +103,12 @@ static void print_layer(const struct ge_digest *d, size_t l, int width,
     snprintf(shape, sizeof shape, "%llu x %llu",
              (unsigned long long)layer->rows, (unsigned long long)layer->cols);
     fprintf(out, "%-*.*s  %13s  %9s  %11s  %9s", width, width, layer->name,
-            shape, number(d->sigma2[l], sigma2, sizeof sigma2),
-            scale(d->noise_scale[l], noise, sizeof noise),
-            number(d->row.values[GE_EDGE][l], knee, sizeof knee));
+            shape, ge_show_number(d->sigma2[l], sigma2, sizeof sigma2),
+            ge_show_scale(d->noise_scale[l], noise, sizeof noise),
+            ge_show_number(d->row.values[GE_EDGE][l], knee, sizeof knee));
     if (!isnan(echo[0])) {
         fprintf(out, "  %6.0f  %6s  ", d->echo.values[GE_SIGNAL_MODES][l],
-                number(echo[0], first, sizeof first));
+                ge_show_number(echo[0], first, sizeof first));
         print_spark(echo, modes, unicode, out);
     }
     fputc('\n', out);
@@ -129,7 +128,7 @@ static void print_layers(const struct ge_digest *d, bool unicode, FILE *out)
             print_layer(d, l, width, unicode, out);
     if (!d->modes)
         fprintf(out, "%-*s  %13s  %9s  %11s\n", width, "whole model", "", "",
-                scale(d->model_scale, noise, sizeof noise));
+                ge_show_scale(d->model_scale, noise, sizeof noise));
     fputs("\nsigma^2: variance of one gradient entry of one replica. noise "
           "scale: examples at which noise\nand signal are equal. knee: "
           "singular value under which isotropic noise drowns a mode.\nsignal: "
@@ -161,126 +160,26 @@ static void print_modes(const struct ge_digest *d, size_t l, bool unicode,
         fprintf(out, "%4zu", k + 1);
         for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
             fprintf(out, "  %8s",
-                    number(d->echo.values[fields[f]][at], text, sizeof text));
+                    ge_show_number(d->echo.values[fields[f]][at], text,
+                                   sizeof text));
         fputs("  ", out);
         print_spark(&d->echo.values[GE_ECHO][at], 1, unicode, out);
         fputc('\n', out);
     }
 }
 
-/* Independent replicas whose noise sits in a few entries look alike by chance:
- * 0.90 was the most in 1,800 draws of one layer, K = 8, with noise scaled by
- * row and column (lognormal, log-sigma 1). Copies have 1. */
-static const double correlation_alarm = 0.9;
-
-/* ---- what a person should not miss, each with its number ---- */
-
-/* Each prints its lines and says how many. */
-static size_t remark_noise(const struct ge_digest *d, FILE *out)
+static void print_verdicts(const struct ge_digest *d, FILE *out)
 {
-    const struct ge_row *row = &d->row;
-    const double total =
-        row->values[GE_BATCH_SIZE][0] * row->values[GE_REPLICAS][0];
-    size_t noisy = 0, counted = 0;
-
-    for (size_t l = 0; l < row->dims.layers; l++) {
-        counted += isnan(d->sigma2[l]) ? 0 : 1;
-        noisy +=
-            d->noise_scale[l] < 0.0 || d->noise_scale[l] > 4.0 * total ? 1 : 0;
-    }
-    if (noisy == 0)
-        return 0;
-    fprintf(out,
-            "  %zu of %zu layers are dominated by noise at this batch size: "
-            "noise scale above 4 x %.0f examples\n",
-            noisy, counted, total);
-    return 1;
-}
-
-static size_t remark_replicas(const struct ge_digest *d, FILE *out)
-{
-    const struct ge_row *row = &d->row;
-    const double present = row->values[GE_REPLICAS][0];
-    size_t remarks = 0;
-
-    for (size_t l = 0; l < row->dims.layers; l++) {
-        const double used = row->values[GE_LAYER_REPLICAS][l];
-
-        if (used >= present)
-            continue;
-        fprintf(out, "  %s: %.0f of %.0f replicas missing or not finite\n",
-                d->facts->layers[l].name, present - used, present);
-        remarks++;
-    }
-    for (size_t i = 0; i < row->dims.layers * row->dims.replicas; i++) {
-        if (!(row->values[GE_REPLICA_NOISE][i] > 2.0))
-            continue;
-        fprintf(out,
-                "  %s: replica %zu is %.1f times as noisy as the mean of "
-                "all\n",
-                d->facts->layers[i / row->dims.replicas].name,
-                i % row->dims.replicas, row->values[GE_REPLICA_NOISE][i]);
-        remarks++;
-    }
-    if (row->values[GE_CORRELATION][0] > correlation_alarm) {
-        fprintf(out,
-                "  replicas %.0f and %.0f see the same data: correlation of "
-                "their noise %.2f\n",
-                row->values[GE_CORRELATION_PAIR][0],
-                row->values[GE_CORRELATION_PAIR][1],
-                row->values[GE_CORRELATION][0]);
-        remarks++;
-    }
-    if (present == 2.0) {
-        fputs("  two replicas only: no standard errors, and signal modes "
-              "assume that noise is alike along rows and columns\n",
-              out);
-        remarks++;
-    }
-    return remarks;
-}
-
-static size_t remark_laws(const struct ge_digest *d, FILE *out)
-{
-    size_t remarks = 0;
-
-    for (size_t l = 0; d->echo.step >= 0 && l < d->row.dims.layers; l++) {
-        const double misfit = d->echo.values[GE_MISFIT_EXACT][l];
-
-        if (!(misfit > 0.2))
-            continue;
-        fprintf(out,
-                "  %s: the isotropic law is off by %.2f; use the measured "
-                "echo\n",
-                d->facts->layers[l].name, misfit);
-        remarks++;
-    }
-    return remarks;
-}
-
-static size_t remark_dropped(const struct ge_digest *d, FILE *out)
-{
-    const double dropped = d->row.values[GE_DROPPED][0];
-
-    if (!(dropped > 0.1 * (double)d->rows))
-        return 0;
-    fprintf(out,
-            "  %.0f samples were dropped, %llu measured: raise sample.every "
-            "or sample.echo_every\n",
-            dropped, (unsigned long long)d->rows);
-    return 1;
-}
-
-static void print_remarks(const struct ge_digest *d, FILE *out)
-{
-    size_t remarks = 0;
+    struct ge_verdict list[GE_VERDICTS_MAX];
+    const size_t count = ge_verdicts(d, list);
 
     fputs("\nwhat stands out\n", out);
-    remarks += remark_noise(d, out);
-    remarks += remark_replicas(d, out);
-    remarks += remark_laws(d, out);
-    remarks += remark_dropped(d, out);
-    if (remarks == 0)
+    for (size_t i = 0; i < count && i < GE_VERDICTS_SHOWN; i++)
+        fprintf(out, "  %s\n", list[i].text);
+    if (count > GE_VERDICTS_SHOWN)
+        fprintf(out, "  and %zu more: --json has them\n",
+                count - GE_VERDICTS_SHOWN);
+    if (count == 0)
         fputs("  nothing\n", out);
 }
 
@@ -288,12 +187,11 @@ void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
 {
     print_head(digest, out);
     print_layers(digest, unicode, out);
+    print_verdicts(digest, out);
     if (digest->modes && digest->echo.step >= 0)
         for (size_t l = 0; l < digest->row.dims.layers; l++)
             if (digest->shown[l] &&
                 !isnan(
                     digest->echo.values[GE_S_MEAN][l * digest->row.dims.modes]))
                 print_modes(digest, l, unicode, out);
-    if (!digest->modes)
-        print_remarks(digest, out);
 }

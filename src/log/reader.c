@@ -275,6 +275,11 @@ fail:
     return status == GRADECHO_E_HDF5 ? GRADECHO_E_INPUT : status;
 }
 
+bool ge_log_is_held(const char *path)
+{
+    return ge_log_file_is_held(path);
+}
+
 void ge_log_reader_close(ge_log_reader **reader)
 {
     gradecho_status status = GRADECHO_OK;

@@ -30,6 +30,11 @@ struct ge_log_facts {
  *         GRADECHO_E_NOMEM, GRADECHO_E_HDF5 */
 GRADECHO_MUST_CHECK gradecho_status ge_log_open(const char *path,
                                                 ge_log_reader **reader);
+
+/* Does a writer hold the log at `path` now? False, too, if that cannot be
+ * known. Nothing is opened that a writer would notice. */
+bool ge_log_is_held(const char *path);
+
 void ge_log_reader_close(ge_log_reader **reader);
 
 const struct ge_log_facts *ge_log_reader_facts(const ge_log_reader *reader);

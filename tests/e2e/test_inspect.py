@@ -103,7 +103,7 @@ def test_what_stands_out_is_told(log: Path) -> None:
     assert "not finite" not in inspect(log, "--step", "8")
 
 
-SAME = "see the same data"
+SAME = "read the same data"
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (1, 3), (2, 3)])
@@ -121,8 +121,8 @@ def test_replicas_with_the_same_data_are_named(
     assert correlation > (0.9 if apart else 0.999)
     lines = [x for x in inspect(tmp_path / "log.h5").splitlines() if SAME in x]
     assert [x.strip() for x in lines] == [
-        f"replicas {pair[0]} and {pair[1]} {SAME}: correlation of their noise "
-        f"{correlation:.2f}"
+        f"ranks {pair[0]} and {pair[1]} {SAME} since step 0: correlation of "
+        f"their noise {correlation:.2f}, above 0.9"
     ]
 
 

@@ -230,6 +230,8 @@ static int run_command(char *first, char *second, char *third)
 
 COMMAND(run_config, "config", "--check", sweep->config)
 COMMAND(run_inspect_json, "inspect", "--json", sweep->reference)
+COMMAND(run_export_csv, "export", "--format=csv", sweep->reference)
+COMMAND(run_export_jsonl, "export", "--format=jsonl", sweep->reference)
 COMMAND(run_inspect_layer, "inspect", "--layer=b*", sweep->reference)
 
 static int run_inspect(struct sweep *sweep)
@@ -277,6 +279,18 @@ const struct scenario scenarios[] = {
      NULL,
      NULL,
      run_inspect_layer,
+     {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
+    {"export csv",
+     false,
+     NULL,
+     NULL,
+     run_export_csv,
+     {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
+    {"export jsonl",
+     false,
+     NULL,
+     NULL,
+     run_export_jsonl,
      {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
 };
 const size_t scenario_count = sizeof scenarios / sizeof *scenarios;
