@@ -203,12 +203,17 @@ static void record_modes(ge_engine *engine, const struct target *t,
     const struct ge_evidence *e = &engine->evidence;
     const struct ge_modes *reference = &engine->reference[t->l];
     const size_t modes = t->layer->modes;
+    const double floor = ge_modes_floor(reference);
 
     for (size_t k = 0; k < modes; k++) {
         struct ge_echo echo;
 
-        ge_echo_combine(e->terms, e->replicas, modes, k, &echo);
         *mode_value(t, GE_S_MEAN, k) = (double)reference->s[k];
+        /* The null space of a gradient whose rows add up to 0, as those of a
+         * softmax do, is the same in all replicas: an echo of nothing. */
+        if ((double)reference->s[k] <= floor)
+            continue;
+        ge_echo_combine(e->terms, e->replicas, modes, k, &echo);
         *mode_value(t, GE_MODE_GAP, k) =
             gap(reference, k) / sqrt(noise->sigma2);
         *mode_value(t, GE_S_REPLICA, k) = echo.s_replica;

@@ -1,6 +1,7 @@
 #include "modes.h"
 
 #include <cblas.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,13 @@ void ge_modes_fini(struct ge_modes *modes)
 {
     free(modes->block);
     *modes = (struct ge_modes){0};
+}
+
+double ge_modes_floor(const struct ge_modes *modes)
+{
+    return 4.0 * (double)FLT_EPSILON *
+           sqrt((double)ge_max_size(modes->rows, modes->cols)) *
+           (double)modes->s[0];
 }
 
 static double dot(const float *a, const float *b, size_t count)

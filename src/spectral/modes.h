@@ -36,6 +36,10 @@ size_t ge_modes_floats(const struct ge_modes *modes);
  * `like`. The block stays the caller's: no ge_modes_fini(). */
 struct ge_modes ge_modes_view(const struct ge_modes *like, float *block);
 
+/* Singular values at and below this are rounding errors of single precision:
+ * 0, for all that can be known, and their vectors mean nothing. */
+double ge_modes_floor(const struct ge_modes *modes);
+
 /* Match the modes of `found` one-to-one to those of `reference` by the largest
  * |<u,ubar><v,vbar>|, best pair first, and put them in the reference's order:
  * mode k of `matched` is the partner of reference mode k, its u turned so that
