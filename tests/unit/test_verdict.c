@@ -92,6 +92,16 @@ static const struct ge_verdict *said(const char *kind)
     return NULL;
 }
 
+/* The same where it must be there. */
+static const struct ge_verdict *heard(const char *kind)
+{
+    static const struct ge_verdict none = {.layer = "", .text = ""};
+    const struct ge_verdict *verdict = said(kind);
+
+    assert_non_null(verdict);
+    return verdict != NULL ? verdict : &none;
+}
+
 static void assert_says(const char *kind, const char *text)
 {
     const struct ge_verdict *verdict = said(kind);
@@ -128,11 +138,11 @@ static void noise_that_rules(void **state)
     assert_says("noise_dominated",
                 "1 of 3 layers are noise-dominated at this batch size: noise "
                 "scale above 4 x 64 examples, most in b.weight (6400)");
-    assert_string_equal(said("noise_dominated")->layer, "b.weight");
+    assert_string_equal(heard("noise_dominated")->layer, "b.weight");
 
     sample(&noise[1], REPLICAS, -1.0); /* no gradient to be seen at all */
     scales[1] = -64.0;
-    assert_non_null(strstr(said("noise_dominated")->text, "no bound"));
+    assert_non_null(strstr(heard("noise_dominated")->text, "no bound"));
 
     shown[1] = false;
     assert_null(said("noise_dominated"));
@@ -180,7 +190,7 @@ static void the_same_data(void **state)
                 "ranks 2 and 3 read the same data since step 70: correlation "
                 "of their noise 0.99, above 0.9");
     facts.world_size = 2; /* two replicas each: numbers are not the ranks' */
-    assert_non_null(strstr(said("same_data")->text, "replicas 2 and 3"));
+    assert_non_null(strstr(heard("same_data")->text, "replicas 2 and 3"));
     facts.world_size = REPLICAS;
     digest.row.values[GE_CORRELATION][0] = 0.85;
     assert_null(said("same_data"));
@@ -219,7 +229,7 @@ static void samples_that_were_dropped(void **state)
 {
     (void)state;
     digest.row.values[GE_DROPPED][0] = 2.0;
-    assert_non_null(strstr(said("dropped")->text, "2 of 12 samples"));
+    assert_non_null(strstr(heard("dropped")->text, "2 of 12 samples"));
     digest.row.values[GE_DROPPED][0] = 1.0;
     assert_null(said("dropped"));
     digest.row.values[GE_DROPPED][0] = 2.0;
@@ -266,7 +276,7 @@ static void layers_without_signal(void **state)
     measure_echo(1, 0.0, 0.1);
     assert_null(said("no_signal"));
     digest.echo.values[GE_SIGNAL_MODES][1] = 0.0;
-    assert_non_null(strstr(said("no_signal")->text, "in 1 of 2 layers"));
+    assert_non_null(strstr(heard("no_signal")->text, "in 1 of 2 layers"));
     digest.echo.values[GE_MODE_T][MODES] = (double)NAN; /* no test was made */
     assert_null(said("no_signal"));
 }
