@@ -66,6 +66,15 @@ static bool resumes(const struct ge_run *run)
     return run->resume && access(run->log_path, F_OK) == 0;
 }
 
+/* The first row that still counts: 64 half-lives before the end a sample's
+ * weight is below rounding. */
+static uint64_t first_that_counts(const struct session *s, uint64_t rows)
+{
+    const double span = 64.0 * s->run->config->noise_half_life + 1.0;
+
+    return span < (double)rows ? rows - (uint64_t)span : 0;
+}
+
 /* The moving averages as they were after the log's last row. */
 static gradecho_status restore_averages(struct session *s)
 {
@@ -84,7 +93,8 @@ static gradecho_status restore_averages(struct session *s)
     /* Other layers do not fit; ge_log_resume() says so. */
     if (ge_log_reader_facts(log)->dims.layers != layers)
         rows = 0;
-    for (uint64_t first = 0; first < rows; first += BLOCK) {
+    for (uint64_t first = first_that_counts(s, rows); first < rows;
+         first += BLOCK) {
         const uint64_t count = rows - first < BLOCK ? rows - first : BLOCK;
 
         GE_TRY(ge_log_read(log, GE_NOISE_TRACE, first, count, trace));
