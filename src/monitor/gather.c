@@ -4,6 +4,10 @@
 
 #include "try.h"
 
+/* How long the number of trainers must stay the same until one that died before
+ * anybody listened to any is not waited for. */
+static const double start_seconds = 15.0;
+
 /* All segments, live or left behind. */
 static gradecho_status scan(const char *session, struct ge_segment_info *list,
                             size_t *count)
@@ -92,21 +96,33 @@ fail:
     return status;
 }
 
+/* Those who are missing have died, and not before a training of this name had
+ * begun; or perhaps before: what a dead run left is replaced by the trainers of
+ * the next one as they start, which is waited for. */
+static bool is_complete(const struct scene *scene, double quiet)
+{
+    if (scene->world == 0 || scene->live + scene->lost < (double)scene->world)
+        return false;
+    return scene->live == (double)scene->world || scene->watched ||
+           quiet >= start_seconds;
+}
+
 gradecho_status ge_gather_wait(ge_comm *comm, const char *session,
                                const volatile sig_atomic_t *stop,
                                struct ge_segment_info *list, uint32_t *world)
 {
     gradecho_status status = GRADECHO_OK;
-    double pause = 0.02;
+    double pause = 0.02, quiet = 0.0, live = 0.0;
 
+    /* Pauses are counted, not clocks read: all ranks decide alike. */
     for (bool told = false;; told = true) {
         struct scene scene = {0};
 
         GE_TRY(look_around(comm, session, stop, list, &scene));
         *world = scene.world;
-        if (status == GRADECHO_END ||
-            (*world > 0 && scene.live == (double)*world) ||
-            (scene.watched && scene.live + scene.lost >= (double)*world))
+        quiet = scene.live == live ? quiet + pause : 0.0;
+        live = scene.live;
+        if (status == GRADECHO_END || is_complete(&scene, quiet))
             return status;
         if (!told && ge_comm_rank(comm) == 0)
             ge_info("session %s: waiting for trainers", session);

@@ -368,6 +368,7 @@ fail:
 static gradecho_status close_log(struct session *s)
 {
     gradecho_status status = GRADECHO_OK;
+    const uint64_t lost = s->dropped + s->spoiled;
     uint64_t rows = 0;
 
     ge_message_capture(1);
@@ -379,8 +380,7 @@ static gradecho_status close_log(struct session *s)
     if (status < GRADECHO_OK)
         ge_error("%s", ge_message_last()); /* only the last: once */
     ge_info("log %s: %llu samples, %llu dropped", s->run->log_path,
-            (unsigned long long)rows,
-            (unsigned long long)(s->dropped + s->spoiled));
+            (unsigned long long)rows, (unsigned long long)lost);
     if (s->repeated > 0)
         ge_info("%llu samples were of steps that the log had already",
                 (unsigned long long)s->repeated);

@@ -586,6 +586,26 @@ def test_a_session_has_one_monitor_job(training: Training) -> None:
     same_rows(ends_well(training, first), range(2), ranks=(0, 1))
 
 
+def test_a_trainer_that_died_before_the_monitors_came_is_done_without(
+    training: Training,
+) -> None:
+    """After a while: it could be what a run before this one left."""
+    training.train(3, steps=3, paced=1)
+    until(lambda: len(training.segments()) == 3, "three segments")
+    lost = training.trainers.pop()
+    lost.signal(signal.SIGKILL)
+    lost.process.wait()
+    monitor = training.monitor(2, *EVERY)
+    with training.follow() as file:
+        training.step(3)
+        log = wait_rows(file, 3)
+    assert log["replicas"].tolist() == [2] * 3
+    assert training.finish_trainers() == [3, 3]
+    assert monitor.finish() == 0, monitor.stderr
+    assert any("trainer 2 died" in x for x in told(monitor.stderr))
+    same_rows(read_log(training.log), range(3), ranks=(0, 1))
+
+
 def test_a_leftover_of_a_dead_trainer_is_replaced(training: Training) -> None:
     training.train(1, steps=3)
     until(training.segments, "a segment")
