@@ -43,6 +43,7 @@ class Terminal:
             "-f", "/dev/null", "new-session", "-d", "-x", str(size[0]),
             "-y", str(size[1]), shell,
         )
+        self.shows("^ended 0")  # the prompt: typed before it, keys mix with it
         self.keys(" ".join(f"'{word}'" for word in command), "Enter")
 
     def tmux(self, *arguments: str) -> str:
