@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "follow.h"
 #include "memory.h"
@@ -19,6 +20,16 @@ static bool is_changed(const struct stat *a, const struct stat *b)
 {
     return a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec ||
            a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
+}
+
+/* A file that has just changed may change again and keep its time stamp, which
+ * ticks in milliseconds. */
+static bool is_settled(const struct stat *file)
+{
+    struct timespec now;
+
+    return clock_gettime(CLOCK_REALTIME, &now) != 0 ||
+           llabs((long long)(now.tv_sec - file->st_mtim.tv_sec)) > 1;
 }
 
 static void drop_digest(struct ge_follow *f)
@@ -171,6 +182,8 @@ bool ge_follow_poll(struct ge_follow *f)
         held != (f->state == GE_FOLLOW_LIVE)) {
         f->seen = now;
         news = look(f, held) || news;
+        if (!is_settled(&now))
+            f->seen.st_mtim.tv_nsec = -1; /* look again */
     } else if (!held) {
         ge_log_reader_close(&f->reader);
     }

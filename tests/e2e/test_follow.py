@@ -241,7 +241,9 @@ def test_a_log_that_comes_grows_dies_and_goes_on(
     window.shows("3 samples")
     monitor.kill_all()
     window.shows("^its writer was killed .* 3 samples")
-    training.monitor(2, "--set", "sample.echo_every=2", "--resume")
+    again = training.monitor(2, "--set", "sample.echo_every=2", "--resume")
+    # Before that a step would not be handed over.
+    until(lambda: "resumed behind" in again.stderr, "the monitors go on")
     window.shows("^live")
     training.step()
     window.shows(r"^live  step \d+  [4-9] samples")
