@@ -26,14 +26,14 @@ _gradecho_ask() {
     local word=${*: -1} answer
 
     mapfile -t answer < <("$1" --complete "${@:2}" 2>/dev/null)
-    if [[ ${answer[0]} == :files* ]]; then
+    if [[ ${answer[0]-} == :files* ]]; then
         [[ $word != --*=* ]] || word=${word#*=}
-        read -r _ answer <<<"${answer[0]}"
-        _gradecho_files "${answer[0]}" "$word"
+        read -r _ answer <<<"${answer[0]-}"
+        _gradecho_files "${answer[0]-}" "$word"
         return
     fi
     COMPREPLY=("${answer[@]}")
-    [[ ${answer[0]} != *= ]] || compopt -o nospace 2>/dev/null
+    [[ ${answer[0]-} != *= ]] || compopt -o nospace 2>/dev/null
     # bash replaces only what stands behind its last separator.
     word=${word%"${word##*[=:]}"}
     COMPREPLY=("${COMPREPLY[@]#"$word"}")

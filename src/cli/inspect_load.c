@@ -26,7 +26,8 @@ static gradecho_status find_row(ge_log_reader *reader, const char *path,
     gradecho_status status = GRADECHO_OK;
     int64_t *steps = NULL;
 
-    GE_FAIL_IF(rows == 0, GRADECHO_E_INPUT, "%s holds no sample yet", path);
+    GE_FAIL_IF(rows == 0, GRADECHO_E_INPUT,
+               "%s holds no sample yet; --follow waits for them", path);
     *index = rows - 1;
     if (step < 0)
         return GRADECHO_OK;

@@ -408,8 +408,9 @@ static gradecho_status describe_local(struct segment_source *s)
             ge_consumer_geometry(s->trainer[i].consumer);
 
         GE_FAIL_IF(!same_layers(g, first), GRADECHO_E_INPUT,
-                   "trainer %u declares other layers than trainer %u", g->rank,
-                   first->rank);
+                   "trainer %u declares other layers than trainer %u; every "
+                   "rank must hand over the same table in the same order",
+                   g->rank, first->rank);
         facts->replicas_here += g->replicas;
         s->replicas_each =
             g->replicas > s->replicas_each ? g->replicas : s->replicas_each;

@@ -151,7 +151,7 @@ static void progress_is_one_line(void **state)
          "10 s left"},
         {900, 4, 55, "sample 900 of 900 [###################] 200/s, 0 s left"},
         {200, 100, 60,
-         "sample 200 of 900 [####---------------] 1.0/s, "
+         "sample 200 of 900 [###-------------] 1.0/s, "
          "11 min 40 s left"},
         {101, 100, 40, "sample 101 of 900 0.0/s, 22 h 11 min lef"},
         {500, 10, 6, "sample"},
