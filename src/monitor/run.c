@@ -352,6 +352,8 @@ static gradecho_status loop(struct session *s)
             ops->advance(s->source, verdict.step);
             break;
         case GE_VERDICT_WAIT:
+            if (verdict.step >= 0 && ops->await != NULL)
+                ops->await(s->source);
             break;
         case GE_VERDICT_END:
             return GRADECHO_OK;
