@@ -88,6 +88,12 @@ struct ge_engine {
     float *staged;       /* [GE_ENGINE_READ] a replica's entries */
     double *mean_sqnorm; /* [layers] ||Gbar||^2 */
 
+    /* A mean that is handed over (reduce.mean). */
+    float *handed; /* [GE_ENGINE_READ] of it */
+    double
+        *evidence_of_mean; /* [ge_engine_handed_size()] see engine_handed.c */
+    bool mean_told;        /* that it is not used */
+
     /* Echoes. */
     float *mean_kept;           /* means of the layers with an echo */
     size_t *kept_at;            /* [layers] where in mean_kept */
@@ -153,6 +159,10 @@ enum {
     GE_RIDER_BATCHES,
     GE_RIDER_TIME,
     GE_RIDER_TIMES,
+    GE_RIDER_MEANS,   /* monitors with a mean that was handed over */
+    GE_RIDER_MEAN_OF, /* replicas that it is said to be of */
+    GE_RIDER_MEAN_OF_SQUARED,
+    GE_RIDER_MEAN_UNIT, /* its unit roundoff */
     GE_RIDERS
 };
 
@@ -178,6 +188,17 @@ void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
 /* Phase 1. With `keep`, also keep the means of layers with an echo. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine,
                                                      bool keep);
+
+/* Parts of phase 1, where trainers hand the mean over: what this rank can say
+ * of it; whether all have one of just the replicas that count; and, after the
+ * replicas were accounted for against it, whether it is their mean. The same
+ * answers on all ranks; the last two tell, once, why it is not used. */
+size_t ge_engine_handed_size(const ge_engine *engine);
+void ge_engine_handed_claim(const ge_engine *engine, double *rider);
+GRADECHO_MUST_CHECK bool ge_engine_handed_fits(ge_engine *engine);
+GRADECHO_MUST_CHECK gradecho_status ge_engine_handed_check(ge_engine *engine,
+                                                           bool *good);
+
 /* Phase 2. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_decompose(ge_engine *engine);
 
