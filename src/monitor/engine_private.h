@@ -47,10 +47,20 @@ struct ge_model {
     struct ge_noise_average average;
 };
 
-/* Entries of the mean that are reduced at a time. */
-#ifndef GE_ENGINE_PIECE
-#define GE_ENGINE_PIECE ((size_t)1 << 20)
-#endif
+/* Entries of the mean that are reduced at a time: for each rank a share that
+ * makes a message worth sending, within these bounds. Small enough that what is
+ * under way (mean.h) stays in the cache between its stages. */
+#define GE_ENGINE_SHARE ((size_t)1 << 14)
+#define GE_ENGINE_PIECE_LEAST ((size_t)1 << 16)
+#define GE_ENGINE_PIECE_MOST ((size_t)1 << 22)
+
+/* Entries of a layer whose sums are taken at a time: their numbers stay in the
+ * cache, and a layer's sums do not depend on how it was cut into pieces, which
+ * is done at multiples of this. */
+#define GE_ENGINE_BLOCK ((size_t)1 << 14)
+
+/* Entries that are read at a time from where they cannot be used in place. */
+#define GE_ENGINE_READ ((size_t)1 << 18)
 
 struct ge_engine {
     ge_comm *comm;
@@ -74,10 +84,15 @@ struct ge_engine {
     /* Reduction. */
     ge_mean *mean;
     bool wide;           /* some rank holds several replicas */
-    float *piece;        /* [GE_ENGINE_PIECE] the mean */
-    float *staged;       /* [GE_ENGINE_PIECE] a replica's entries */
-    double *sums;        /* [GE_ENGINE_PIECE] if wide */
+    size_t piece;        /* entries reduced at a time */
+    float *staged;       /* [GE_ENGINE_READ] a replica's entries */
     double *mean_sqnorm; /* [layers] ||Gbar||^2 */
+
+    /* A mean that is handed over (reduce.mean). */
+    float *handed; /* [GE_ENGINE_READ] of it */
+    double
+        *evidence_of_mean; /* [ge_engine_handed_size()] see engine_handed.c */
+    bool mean_told;        /* that it is not used */
 
     /* Echoes. */
     float *mean_kept;           /* means of the layers with an echo */
@@ -144,6 +159,10 @@ enum {
     GE_RIDER_BATCHES,
     GE_RIDER_TIME,
     GE_RIDER_TIMES,
+    GE_RIDER_MEANS,   /* monitors with a mean that was handed over */
+    GE_RIDER_MEAN_OF, /* replicas that it is said to be of */
+    GE_RIDER_MEAN_OF_SQUARED,
+    GE_RIDER_MEAN_UNIT, /* its unit roundoff */
     GE_RIDERS
 };
 
@@ -169,6 +188,17 @@ void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
 /* Phase 1. With `keep`, also keep the means of layers with an echo. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine,
                                                      bool keep);
+
+/* Parts of phase 1, where trainers hand the mean over: what this rank can say
+ * of it; whether all have one of just the replicas that count; and, after the
+ * replicas were accounted for against it, whether it is their mean. The same
+ * answers on all ranks; the last two tell, once, why it is not used. */
+size_t ge_engine_handed_size(const ge_engine *engine);
+void ge_engine_handed_claim(const ge_engine *engine, double *rider);
+GRADECHO_MUST_CHECK bool ge_engine_handed_fits(ge_engine *engine);
+GRADECHO_MUST_CHECK gradecho_status ge_engine_handed_check(ge_engine *engine,
+                                                           bool *good);
+
 /* Phase 2. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_decompose(ge_engine *engine);
 
