@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+from gradecho._closing import Closing
 from gradecho._errors import GradechoError
 from gradecho._file import (
     HDF5_ERRORS,
@@ -88,7 +88,7 @@ def open_log(path: str | os.PathLike[str], *, deadline: float = DEADLINE) -> Log
     return Log(path, deadline=deadline)
 
 
-class Log:
+class Log(Closing):
     """A log, as of one moment; see open_log(). Used by one thread."""
 
     def __init__(
@@ -393,17 +393,6 @@ class Log:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Sample:

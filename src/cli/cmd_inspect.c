@@ -35,20 +35,6 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static error_t parse_step(struct argp_state *state, const char *option,
-                          const char *value, long long *step)
-{
-    char *end = NULL;
-
-    errno = 0;
-    *step = strtoll(value, &end, 10);
-    if (end == value || *end != '\0' || *step < 0 || errno != 0) {
-        argp_error(state, "%s must be a whole number, not %s", option, value);
-        return EINVAL;
-    }
-    return 0;
-}
-
 static error_t check(const struct arguments *a, struct argp_state *state)
 {
     if (a->question.path == NULL) {
@@ -78,16 +64,13 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         a->follow = true;
         return 0;
     case KEY_STEP:
-        return parse_step(state, "--step", value, &a->question.step);
+        return ge_cli_whole(state, "--step", value, 0, INT64_MAX,
+                            &a->question.step);
     case KEY_SINCE:
-        return parse_step(state, "--since", value, &a->question.since);
+        return ge_cli_whole(state, "--since", value, 0, INT64_MAX,
+                            &a->question.since);
     case ARGP_KEY_ARG:
-        if (a->question.path != NULL) {
-            argp_error(state, "unexpected argument %s", value);
-            return EINVAL;
-        }
-        a->question.path = value;
-        return 0;
+        return ge_cli_path(state, value, &a->question.path);
     case ARGP_KEY_END:
         return check(a, state);
     default:

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "suggest.h"
 #include "try.h"
 
 enum { BLOCK_BYTES = 4 << 20, BLOCK_ROWS = 256 };
@@ -323,6 +324,8 @@ static gradecho_status quote_names(struct exporter *e,
                                    const struct ge_log_facts *facts)
 {
     gradecho_status status = GRADECHO_OK;
+    struct ge_near near = {.glob = e->what->layer};
+    char there[512];
     size_t matched = 0;
 
     e->names = ge_alloc(e->dims->layers, sizeof *e->names);
@@ -331,8 +334,10 @@ static gradecho_status quote_names(struct exporter *e,
     for (size_t l = 0; l < e->dims->layers; l++) {
         const char *name = facts->layers[l].name;
 
-        if (e->what->layer != NULL && fnmatch(e->what->layer, name, 0) != 0)
+        if (e->what->layer != NULL && fnmatch(e->what->layer, name, 0) != 0) {
+            ge_near_offer(&near, name);
             continue;
+        }
         matched++;
         GE_FAIL_IF(e->what->format == GE_EXPORT_JSONL && !is_utf8(name),
                    GRADECHO_E_INPUT, "%s: the name of layer %zu is not UTF-8",
@@ -342,8 +347,9 @@ static gradecho_status quote_names(struct exporter *e,
         GE_FAIL_IF(e->names[l] == NULL, GRADECHO_E_NOMEM,
                    "%s: no memory for the name of layer %zu", e->what->path, l);
     }
-    GE_FAIL_IF(matched == 0, GRADECHO_E_INPUT, "%s: no layer matches %s",
-               e->what->path, e->what->layer);
+    GE_FAIL_IF(matched == 0, GRADECHO_E_INPUT, "%s: no layer matches %s; %s",
+               e->what->path, e->what->layer,
+               ge_near_text(&near, there, sizeof there));
 fail:
     return status;
 }

@@ -9,6 +9,7 @@
 #include "inspect.h"
 #include "memory.h"
 #include "noise.h"
+#include "suggest.h"
 #include "try.h"
 #include "verdict.h"
 
@@ -25,7 +26,8 @@ static gradecho_status find_row(ge_log_reader *reader, const char *path,
     gradecho_status status = GRADECHO_OK;
     int64_t *steps = NULL;
 
-    GE_FAIL_IF(rows == 0, GRADECHO_E_INPUT, "%s holds no sample yet", path);
+    GE_FAIL_IF(rows == 0, GRADECHO_E_INPUT,
+               "%s holds no sample yet; --follow waits for them", path);
     *index = rows - 1;
     if (step < 0)
         return GRADECHO_OK;
@@ -272,15 +274,19 @@ static gradecho_status choose_layers(const struct ge_question *q,
                                      struct ge_digest *d)
 {
     gradecho_status status = GRADECHO_OK;
+    struct ge_near near = {.glob = q->layer};
+    char there[512];
     size_t shown = 0;
 
     for (size_t l = 0; l < d->row.dims.layers; l++) {
         d->shown[l] = q->layer == NULL ||
                       fnmatch(q->layer, d->facts->layers[l].name, 0) == 0;
         shown += d->shown[l] ? 1 : 0;
+        if (!d->shown[l])
+            ge_near_offer(&near, d->facts->layers[l].name);
     }
-    GE_FAIL_IF(shown == 0, GRADECHO_E_INPUT, "%s: no layer matches %s", q->path,
-               q->layer);
+    GE_FAIL_IF(shown == 0, GRADECHO_E_INPUT, "%s: no layer matches %s; %s",
+               q->path, q->layer, ge_near_text(&near, there, sizeof there));
 fail:
     return status;
 }

@@ -175,14 +175,31 @@ static void print_value(const struct ge_config *config,
     }
 }
 
-static void print_help(const struct ge_key *key, const char *indent, FILE *out)
+bool ge_config_key(size_t index, struct ge_config_key *out)
 {
-    fprintf(out, "%s# %s", indent, key->help);
+    const struct ge_key *key = &ge_keys[index < GE_KEYS ? index : 0];
+
+    *out = (struct ge_config_key){key->name, key->help, key->initial, "",
+                                  key->kind == GE_WORD ? key->words : NULL};
     if (key->kind == GE_WHOLE || key->kind == GE_REAL)
-        fprintf(out, " (%g to %g)", key->least, key->most);
-    for (size_t i = 0; key->kind == GE_WORD && key->words[i] != NULL; i++)
-        fprintf(out, "%s%s", i > 0 ? " | " : " (", key->words[i]);
-    fputs(key->kind == GE_WORD ? ")\n" : "\n", out);
+        snprintf(out->range, sizeof out->range, "%g to %g", key->least,
+                 key->most);
+    for (size_t i = 0; out->words != NULL && out->words[i] != NULL; i++) {
+        const size_t used = strlen(out->range);
+
+        snprintf(out->range + used, sizeof out->range - used, "%s%s",
+                 i > 0 ? " | " : "", out->words[i]);
+    }
+    return index < GE_KEYS;
+}
+
+static void print_help(size_t index, const char *indent, FILE *out)
+{
+    struct ge_config_key key;
+
+    (void)ge_config_key(index, &key);
+    fprintf(out, "%s# %s", indent, key.help);
+    fprintf(out, key.range[0] != '\0' ? " (%s)\n" : "%s\n", key.range);
 }
 
 bool ge_config_print(const struct ge_config *config, bool help, FILE *out)
@@ -203,7 +220,7 @@ bool ge_config_print(const struct ge_config *config, bool help, FILE *out)
                 fprintf(out, "%.*s:\n", (int)length - 1, group);
         }
         if (help)
-            print_help(&ge_keys[i], length > 0 ? "  " : "", out);
+            print_help(i, length > 0 ? "  " : "", out);
         fprintf(out, "%s%s: ", length > 0 ? "  " : "", leaf);
         print_value(config, &ge_keys[i], out);
         fputc('\n', out);

@@ -77,6 +77,17 @@ GRADECHO_MUST_CHECK gradecho_status ge_config_set(struct ge_config *config,
  * `help`, each key under its line of help. False if `out` fails. */
 bool ge_config_print(const struct ge_config *config, bool help, FILE *out);
 
+/* One key for people, in the order of the table: its place among the values of
+ * other keys, its help and its default are as `gradecho config` tells them. */
+struct ge_config_key {
+    const char *name, *help, *initial;
+    char range[96];           /* "1 to 512", "root | spread", "" */
+    const char *const *words; /* those it can be, NULL-terminated; or NULL */
+};
+
+/* False behind the last one. */
+bool ge_config_key(size_t index, struct ge_config_key *out);
+
 /* True if any of the globs (fnmatch) matches. */
 bool ge_globs_match(const struct ge_globs *globs, const char *name);
 

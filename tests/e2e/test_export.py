@@ -192,7 +192,7 @@ def test_no_room_is_one_line(log: Path, how: str, tmp_path: Path) -> None:
     ("options", "part"),
     [
         (["--format", "xml"], "csv or jsonl, not xml"),
-        ([], "--format must be csv or jsonl"),
+        ([], "--format csv or --format jsonl"),
         (["--format", "csv", "--layer", "z*"], "no layer matches z*"),
         (["--format", "csv", "--since", "x"], "--since must be a whole number"),
     ],
