@@ -10,10 +10,10 @@
 #include "memory.h"
 #include "try.h"
 
-/* A layer can have an echo in this sample: it has modes and two replicas. */
+/* A layer can have an echo in this sample: its turn, and two replicas. */
 static bool has_echo(const ge_engine *engine, size_t l)
 {
-    return engine->layers->item[l].modes > 0 && engine->used[l] >= 2.0;
+    return ge_engine_has_turn(engine, l) && engine->used[l] >= 2.0;
 }
 
 static gradecho_status find_references(ge_engine *engine)

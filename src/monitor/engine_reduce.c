@@ -206,7 +206,7 @@ static void close_layer(ge_engine *engine, size_t l)
 
 /* Add the piece to what is known of its layers: each local replica's moments,
  * ||mean||^2, and the mean itself where it will be decomposed. */
-static void account(ge_engine *engine, const struct piece *piece, bool keep)
+static void account(ge_engine *engine, const struct piece *piece)
 {
     const float *mean = engine->piece;
 
@@ -220,14 +220,14 @@ static void account(ge_engine *engine, const struct piece *piece, bool keep)
         engine->mean_sqnorm[run->layer] += ge_sum_squares(mean, run->count);
         if (run->first + run->count == layer->entries)
             close_layer(engine, run->layer);
-        if (keep && layer->modes > 0)
+        if (ge_engine_has_turn(engine, run->layer))
             memcpy(engine->mean_kept + engine->kept_at[run->layer] + run->first,
                    mean, run->count * sizeof *mean);
         mean += run->count;
     }
 }
 
-gradecho_status ge_engine_reduce(ge_engine *engine, bool keep)
+gradecho_status ge_engine_reduce(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     struct piece piece;
@@ -246,7 +246,7 @@ gradecho_status ge_engine_reduce(ge_engine *engine, bool keep)
             narrow = gather_one(engine, &piece);
         GE_TRY(ge_mean_piece(engine->mean, narrow, engine->sums, piece.count,
                              piece.span, engine->piece));
-        account(engine, &piece, keep);
+        account(engine, &piece);
     }
 fail:
     return status;

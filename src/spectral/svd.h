@@ -40,4 +40,8 @@ GRADECHO_MUST_CHECK gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
                                                    const struct ge_modes *start,
                                                    struct ge_modes *modes);
 
+/* What ge_svd_leading() takes, about, in units that are the same for all sizes:
+ * to share work out by. */
+double ge_svd_cost(const ge_svd *svd, size_t rows, size_t cols, size_t count);
+
 #endif
