@@ -26,8 +26,11 @@ static gradecho_status find_references(ge_engine *engine)
         if (!has_echo(engine, l) ||
             engine->owner[l] != ge_comm_rank(engine->comm))
             continue;
-        const gradecho_status local = ge_svd_leading(
-            engine->svd, engine->mean_kept + engine->kept_at[l], NULL, modes);
+        const gradecho_status local =
+            ge_svd_leading(engine->svd,
+                           GE_WHOLE(engine->mean_kept + engine->kept_at[l],
+                                    modes->rows, modes->cols),
+                           NULL, modes);
         ge_engine_note(engine, local);
         if (local < GRADECHO_OK) /* tell the others by the modes themselves */
             for (size_t i = 0; i < ge_modes_floats(modes); i++)
@@ -53,7 +56,8 @@ static void leave_out(const float *mean, const float *g, double k,
 
 /* Modes of `a` in the order of the reference, into a view of its shape. */
 static gradecho_status matched_modes(ge_engine *engine, size_t l,
-                                     const float *a, struct ge_modes *matched)
+                                     const struct ge_matrix *a,
+                                     struct ge_modes *matched)
 {
     gradecho_status status = GRADECHO_OK;
     const struct ge_modes *reference = &engine->reference[l];
@@ -93,24 +97,26 @@ static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
     double *left = b + modes, *right = left + modes, *along = right + modes;
     double *near = along + modes;
     const float *g = engine->gradient;
+    const struct ge_matrix *whole = GE_WHOLE(g, own.rows, own.cols);
+    const struct ge_matrix *others =
+        GE_WHOLE(engine->others, own.rows, own.cols);
 
     ge_engine_snapshot(engine, j, l, 0, layer->entries, engine->gradient);
     GE_FAIL_IF(number == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
     GE_TRY(ge_modes_init(&held, reference->rows, reference->cols, modes));
     leave_out(mean, g, engine->used[l], layer->entries, engine->others);
-    GE_TRY(matched_modes(engine, l, g, &own));
-    GE_TRY(matched_modes(engine, l, engine->others, &held));
+    GE_TRY(matched_modes(engine, l, whole, &own));
+    GE_TRY(matched_modes(engine, l, others, &held));
     ge_modes_overlap(&own, &held, 0, z);
     for (int i = 0; i < GE_ECHO_NEIGHBOURS; i++)
         ge_modes_overlap(&own, &held,
                          i < GE_ECHO_NEAR ? i - GE_ECHO_NEAR
                                           : i - GE_ECHO_NEAR + 1,
                          near + (size_t)i * modes);
-    GE_TRY(ge_modes_project(&own, engine->others, a));
-    GE_TRY(ge_modes_project(&held, g, b));
+    GE_TRY(ge_modes_project(&own, others, a));
+    GE_TRY(ge_modes_project(&held, whole, b));
     subtract(g, mean, layer->entries, engine->others);
-    GE_TRY(ge_modes_leak(reference, engine->others, left, right));
-    GE_TRY(ge_modes_project(reference, engine->others, along));
+    GE_TRY(ge_modes_leak(reference, others, left, right, along));
     for (size_t k = 0; k < modes; k++) {
         struct ge_mode_report report = {
             .terms = {.overlap = z[k],

@@ -52,7 +52,8 @@ static gradecho_status try_block(ge_engine *engine, const struct exchange *x,
     const float *g = ge_engine_entries(engine, j, x->layer, 0, layer->entries,
                                        engine->gradient);
 
-    GE_TRY(ge_modes_project(&theirs, g, number));
+    GE_TRY(
+        ge_modes_project(&theirs, GE_WHOLE(g, like->rows, like->cols), number));
     for (size_t k = 0; k < x->modes; k++)
         reply[1 + k] = (float)number[k];
     if (engine->reverb) {

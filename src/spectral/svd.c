@@ -66,7 +66,16 @@ static void collect(const ge_svd *svd, size_t least, struct ge_modes *modes)
             modes->u[k * modes->rows + i] = right[i * least + k];
 }
 
-static gradecho_status exact(ge_svd *svd, const float *a,
+/* LAPACK destroys what it is given. */
+static void gather(const struct ge_matrix *a, float *copy)
+{
+    if (a->whole != NULL)
+        memcpy(copy, a->whole, a->rows * a->cols * sizeof *copy);
+    else
+        a->read(a->context, 0, a->rows, copy);
+}
+
+static gradecho_status exact(ge_svd *svd, const struct ge_matrix *a,
                              struct ge_modes *modes)
 {
     gradecho_status status = GRADECHO_OK;
@@ -88,7 +97,7 @@ static gradecho_status exact(ge_svd *svd, const float *a,
                    !ge_room_grow(&svd->iwork, 8 * least, sizeof(lapack_int)),
                GRADECHO_E_NOMEM, "no memory for the SVD of a %zu x %zu layer",
                m, n);
-    memcpy(svd->matrix.at, a, m * n * sizeof(float));
+    gather(a, svd->matrix.at);
 
     info = LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'S', (int)n, (int)m,
                                svd->matrix.at, (int)n, svd->values.at,
@@ -112,7 +121,7 @@ fail:
     return status;
 }
 
-gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
+gradecho_status ge_svd_leading(ge_svd *svd, const struct ge_matrix *a,
                                const struct ge_modes *start,
                                struct ge_modes *modes)
 {
