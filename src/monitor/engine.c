@@ -124,14 +124,30 @@ fail:
     return status;
 }
 
+/* Entries of the largest layer that is copied before it is decomposed, which is
+ * faster than by panels: of no more than a sixteenth of the model. */
+static size_t copies(ge_engine *engine)
+{
+    size_t all = 0, largest = 0;
+
+    for (size_t l = 0; l < engine->layers->count; l++)
+        all += engine->layers->item[l].entries;
+    engine->copied = ge_max_size(all / 16, GE_ENGINE_COPIED);
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        const struct ge_layer *layer = &engine->layers->item[l];
+
+        if (layer->modes > 0 && layer->entries <= engine->copied)
+            largest = ge_max_size(largest, layer->entries);
+    }
+    return largest;
+}
+
 static gradecho_status allocate(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t count = engine->layers->count;
     const size_t each = engine->replicas_each;
     const size_t size = (size_t)ge_comm_size(engine->comm);
-    const size_t largest = ge_layers_largest(engine->layers, true);
-
     engine->valid = ge_alloc(each * count, sizeof *engine->valid);
     engine->used = ge_alloc(count + GE_RIDERS + size, sizeof *engine->used);
     engine->piece = ge_alloc_aligned(GE_ENGINE_PIECE, sizeof(float));
@@ -141,8 +157,10 @@ static gradecho_status allocate(ge_engine *engine)
     engine->mean_sqnorm = ge_alloc(count, sizeof *engine->mean_sqnorm);
     engine->layer_sketch =
         ge_alloc(each * GE_SKETCH_SIZE, sizeof *engine->layer_sketch);
-    engine->gradient = ge_alloc_aligned(largest, sizeof(float));
-    engine->others = ge_alloc_aligned(largest, sizeof(float));
+    engine->gradient = ge_alloc_aligned(copies(engine), sizeof(float));
+    engine->others = ge_alloc_aligned(
+        engine->wide ? ge_layers_largest(engine->layers, true) : 0,
+        sizeof(float));
     GE_TRY(ge_svd_create((int)engine->config->svd_threads,
                          engine->config->svd_tolerance, &engine->svd));
     GE_TRY(ge_engine_plan(engine));

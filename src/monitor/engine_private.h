@@ -51,6 +51,11 @@ struct ge_model {
 #define GE_ENGINE_PIECE ((size_t)1 << 20)
 #endif
 
+/* Layers of up to so many entries are copied in any model. */
+#ifndef GE_ENGINE_COPIED
+#define GE_ENGINE_COPIED ((size_t)1 << 18)
+#endif
+
 struct ge_engine {
     ge_comm *comm;
     const struct ge_config *config;
@@ -86,7 +91,11 @@ struct ge_engine {
     size_t *kept_at;  /* [layers] where in mean_kept */
     int *owner;       /* [layers] who decomposes the mean */
     struct ge_modes *reference; /* [layers] modes of the mean */
-    float *gradient, *others;   /* [largest layer with an echo] */
+    size_t copied;   /* entries up to which a replica's layer is copied */
+    float *gradient; /* [copied] a copy: */
+    size_t copy_of_replica, copy_of_layer; /* layers->count: none */
+    float *others; /* [largest layer with an echo] if wide; else the mean of
+                      the others takes the mean's place */
     ge_svd *svd;
 
     /* Exchange of modes between partners. */
@@ -180,6 +189,20 @@ void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
 /* Allocate and fill what follows from the layers alone: turns, owners, places
  * of kept means and of reports in a row. The same on all ranks. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_plan(ge_engine *engine);
+
+/* Local replica j's layer as a matrix of finite numbers, from a copy or, where
+ * that would take too much memory, panel by panel. */
+struct ge_replica {
+    ge_engine *engine;
+    size_t replica, layer;
+    struct ge_matrix matrix; /* its context is this struct: it must not move */
+};
+void ge_engine_show(ge_engine *engine, size_t j, size_t layer,
+                    struct ge_replica *replica);
+
+/* Its entries first .. first + count - 1, where the copy is or in `out`. */
+const float *ge_replica_entries(const struct ge_replica *replica, size_t first,
+                                size_t count, float *out);
 
 /* Phase 1. The means of layers whose turn it is are kept. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine);
