@@ -346,9 +346,8 @@ static gradecho_status measure_sample(struct bench *b,
     b->source->ops->look(b->source, 0.0, &view);
     if (b->c->echo && b->c->spectrum->modes > 0)
         GE_TRY(find_truth(b));
-    GE_TRY(
-        ge_engine_measure(b->engine, view.newest, b->c->echo ? 0 : -1, &b->row,
-                          &local));
+    GE_TRY(ge_engine_measure(b->engine, view.newest, b->c->echo ? 0 : -1,
+                             &b->row, &local));
     GE_TRY(ge_comm_agree(b->comm, local));
     if (is_root(b))
         add_sample(b, result);
