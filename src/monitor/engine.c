@@ -39,9 +39,8 @@ void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
 {
     const float *from = ge_engine_entries(engine, j, layer, first, count, out);
 
-    if (from != out)
-        memcpy(out, from, count * sizeof *out);
-    if (ge_all_finite(out, count))
+    if (from != out ? ge_copy_finite(from, count, out)
+                    : ge_all_finite(out, count))
         return;
     memset(out, 0, count * sizeof *out);
     engine->spoiled = true;
@@ -150,10 +149,10 @@ static gradecho_status allocate(ge_engine *engine)
     const size_t size = (size_t)ge_comm_size(engine->comm);
     engine->valid = ge_alloc(each * count, sizeof *engine->valid);
     engine->used = ge_alloc(count + GE_RIDERS + size, sizeof *engine->used);
-    engine->piece = ge_alloc_aligned(GE_ENGINE_PIECE, sizeof(float));
-    engine->staged = ge_alloc_aligned(GE_ENGINE_PIECE, sizeof(float));
-    engine->sums =
-        ge_alloc_aligned(engine->wide ? GE_ENGINE_PIECE : 0, sizeof(double));
+    engine->piece =
+        ge_max_size(GE_ENGINE_PIECE_LEAST,
+                    ge_min_size(GE_ENGINE_PIECE_MOST, size * GE_ENGINE_SHARE));
+    engine->staged = ge_alloc_aligned(GE_ENGINE_READ, sizeof(float));
     engine->mean_sqnorm = ge_alloc(count, sizeof *engine->mean_sqnorm);
     engine->layer_sketch =
         ge_alloc(each * GE_SKETCH_SIZE, sizeof *engine->layer_sketch);
@@ -167,15 +166,14 @@ static gradecho_status allocate(ge_engine *engine)
     GE_TRY(allocate_references(engine));
     engine->rows = ge_alloc(each * engine->width, sizeof(double));
     GE_FAIL_IF(engine->valid == NULL || engine->used == NULL ||
-                   engine->piece == NULL || engine->staged == NULL ||
-                   engine->sums == NULL || engine->mean_sqnorm == NULL ||
+                   engine->staged == NULL || engine->mean_sqnorm == NULL ||
                    engine->layer_sketch == NULL || engine->gradient == NULL ||
                    engine->others == NULL || engine->rows == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu layers", count);
     GE_TRY(allocate_exchange(engine));
     if (ge_comm_rank(engine->comm) == 0)
         GE_TRY(allocate_record(engine));
-    GE_TRY(ge_mean_create(engine->comm, GE_ENGINE_PIECE, engine->wide,
+    GE_TRY(ge_mean_create(engine->comm, engine->piece, engine->wide,
                           &engine->mean));
 fail:
     return status;
@@ -245,9 +243,7 @@ void ge_engine_destroy(ge_engine **engine)
         e->reference,
         e->valid,
         e->used,
-        e->piece,
         e->staged,
-        e->sums,
         e->mean_sqnorm,
         e->turn_of,
         e->turn_width,

@@ -98,8 +98,8 @@ static void leave_out(const struct ge_replica *replica, const float *mean,
     const size_t entries = engine->layers->item[replica->layer].entries;
     const double k = engine->used[replica->layer];
 
-    for (size_t first = 0; first < entries; first += GE_ENGINE_PIECE) {
-        const size_t n = ge_min_size(entries - first, GE_ENGINE_PIECE);
+    for (size_t first = 0; first < entries; first += GE_ENGINE_READ) {
+        const size_t n = ge_min_size(entries - first, GE_ENGINE_READ);
         const float *g = ge_replica_entries(replica, first, n, engine->staged);
 
         for (size_t i = 0; i < n; i++)

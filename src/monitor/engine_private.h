@@ -46,10 +46,20 @@ struct ge_model {
     struct ge_noise_average average;
 };
 
-/* Entries of the mean that are reduced at a time. */
-#ifndef GE_ENGINE_PIECE
-#define GE_ENGINE_PIECE ((size_t)1 << 20)
-#endif
+/* Entries of the mean that are reduced at a time: for each rank a share that
+ * makes a message worth sending, within these bounds. Small enough that what is
+ * under way (mean.h) stays in the cache between its stages. */
+#define GE_ENGINE_SHARE ((size_t)1 << 14)
+#define GE_ENGINE_PIECE_LEAST ((size_t)1 << 16)
+#define GE_ENGINE_PIECE_MOST ((size_t)1 << 22)
+
+/* Entries of a layer whose sums are taken at a time: their numbers stay in the
+ * cache, and a layer's sums do not depend on how it was cut into pieces, which
+ * is done at multiples of this. */
+#define GE_ENGINE_BLOCK ((size_t)1 << 14)
+
+/* Entries that are read at a time from where they cannot be used in place. */
+#define GE_ENGINE_READ ((size_t)1 << 18)
 
 /* Layers of up to so many entries are copied in any model. */
 #ifndef GE_ENGINE_COPIED
@@ -78,9 +88,8 @@ struct ge_engine {
     /* Reduction. */
     ge_mean *mean;
     bool wide;           /* some rank holds several replicas */
-    float *piece;        /* [GE_ENGINE_PIECE] the mean */
-    float *staged;       /* [GE_ENGINE_PIECE] a replica's entries */
-    double *sums;        /* [GE_ENGINE_PIECE] if wide */
+    size_t piece;        /* entries reduced at a time */
+    float *staged;       /* [GE_ENGINE_READ] a replica's entries */
     double *mean_sqnorm; /* [layers] ||Gbar||^2 */
 
     /* Echoes. */
