@@ -153,6 +153,11 @@ static gradecho_status allocate(ge_engine *engine)
         ge_max_size(GE_ENGINE_PIECE_LEAST,
                     ge_min_size(GE_ENGINE_PIECE_MOST, size * GE_ENGINE_SHARE));
     engine->staged = ge_alloc_aligned(GE_ENGINE_READ, sizeof(float));
+    engine->handed = ge_alloc_aligned(
+        engine->config->reduce_mean == GE_MEAN_HANDOFF ? GE_ENGINE_READ : 0,
+        sizeof(float));
+    engine->evidence_of_mean =
+        ge_alloc(ge_engine_handed_size(engine), sizeof(double));
     engine->mean_sqnorm = ge_alloc(count, sizeof *engine->mean_sqnorm);
     engine->layer_sketch =
         ge_alloc(each * GE_SKETCH_SIZE, sizeof *engine->layer_sketch);
@@ -167,6 +172,7 @@ static gradecho_status allocate(ge_engine *engine)
     engine->rows = ge_alloc(each * engine->width, sizeof(double));
     GE_FAIL_IF(engine->valid == NULL || engine->used == NULL ||
                    engine->staged == NULL || engine->mean_sqnorm == NULL ||
+                   engine->handed == NULL || engine->evidence_of_mean == NULL ||
                    engine->layer_sketch == NULL || engine->gradient == NULL ||
                    engine->others == NULL || engine->rows == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu layers", count);
@@ -244,6 +250,8 @@ void ge_engine_destroy(ge_engine **engine)
         e->valid,
         e->used,
         e->staged,
+        e->handed,
+        e->evidence_of_mean,
         e->mean_sqnorm,
         e->turn_of,
         e->turn_width,

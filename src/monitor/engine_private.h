@@ -92,6 +92,12 @@ struct ge_engine {
     float *staged;       /* [GE_ENGINE_READ] a replica's entries */
     double *mean_sqnorm; /* [layers] ||Gbar||^2 */
 
+    /* A mean that is handed over (reduce.mean). */
+    float *handed; /* [GE_ENGINE_READ] of it */
+    double
+        *evidence_of_mean; /* [ge_engine_handed_size()] see engine_handed.c */
+    bool mean_told;        /* that it is not used */
+
     /* Echoes. */
     size_t turns;     /* echo samples until every layer had its turn */
     size_t turn;      /* whose turn it is; turns: nobody's, noise alone */
@@ -173,6 +179,10 @@ enum {
     GE_RIDER_BATCHES,
     GE_RIDER_TIME,
     GE_RIDER_TIMES,
+    GE_RIDER_MEANS,   /* monitors with a mean that was handed over */
+    GE_RIDER_MEAN_OF, /* replicas that it is said to be of */
+    GE_RIDER_MEAN_OF_SQUARED,
+    GE_RIDER_MEAN_UNIT, /* its unit roundoff */
     GE_RIDERS
 };
 
@@ -215,6 +225,17 @@ const float *ge_replica_entries(const struct ge_replica *replica, size_t first,
 
 /* Phase 1. The means of layers whose turn it is are kept. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine);
+
+/* Parts of phase 1, where trainers hand the mean over: what this rank can say
+ * of it; whether all have one of just the replicas that count; and, after the
+ * replicas were accounted for against it, whether it is their mean. The same
+ * answers on all ranks; the last two tell, once, why it is not used. */
+size_t ge_engine_handed_size(const ge_engine *engine);
+void ge_engine_handed_claim(const ge_engine *engine, double *rider);
+GRADECHO_MUST_CHECK bool ge_engine_handed_fits(ge_engine *engine);
+GRADECHO_MUST_CHECK gradecho_status ge_engine_handed_check(ge_engine *engine,
+                                                           bool *good);
+
 /* Phase 2. */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_decompose(ge_engine *engine);
 

@@ -56,9 +56,10 @@ static bool all_finite(ge_engine *engine, size_t j, size_t l)
     return true;
 }
 
-/* Decide which replicas count in which layer; learn every layer's K, what is
- * told of the sample, and the places of the local replicas in it. */
-static gradecho_status count_replicas(ge_engine *engine)
+/* Decide which replicas count in which layer: those that are there and, where
+ * `looked` for, finite. Learn every layer's K, what is told of the sample, and
+ * the places of the local replicas in it. */
+static gradecho_status count_replicas(ge_engine *engine, bool looked)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t count = engine->layers->count;
@@ -72,7 +73,7 @@ static gradecho_status count_replicas(ge_engine *engine)
             bool *valid = &engine->valid[j * count + l];
 
             *valid = engine->source->ops->present(engine->source, j, l);
-            if (*valid && !all_finite(engine, j, l)) {
+            if (*valid && looked && !all_finite(engine, j, l)) {
                 *valid = false;
                 warn_not_finite(engine, j, l);
             }
@@ -85,6 +86,7 @@ static gradecho_status count_replicas(ge_engine *engine)
     rider[GE_RIDER_BATCHES] = facts->batch_sizes;
     rider[GE_RIDER_TIME] = facts->time;
     rider[GE_RIDER_TIMES] = facts->times;
+    ge_engine_handed_claim(engine, rider);
     replicas[ge_comm_rank(engine->comm)] = (double)facts->replicas;
     GE_TRY(ge_comm_sum(engine->comm, engine->used, count + GE_RIDERS + size));
     engine->present = 0;
@@ -124,9 +126,20 @@ static void cut(const ge_engine *engine, size_t *layer, size_t *first,
     }
 }
 
-/* This rank's one replica of the piece; zeros where it has none. Always a copy:
- * MPI may read what it is given from other processes or by hardware, where a
- * page that a trainer takes away is a failure of MPI. */
+/* Entries as they are, in a copy. MPI may read what it is given from other
+ * processes or by hardware, where a page that a trainer takes away is a failure
+ * of MPI. */
+static void copy_entries(ge_engine *engine, size_t j, const struct run *run,
+                         float *out)
+{
+    const float *from =
+        ge_engine_entries(engine, j, run->layer, run->first, run->count, out);
+
+    if (from != out)
+        memcpy(out, from, run->count * sizeof *out);
+}
+
+/* This rank's one replica of the piece; zeros where it has none. */
 static void gather_one(ge_engine *engine, const struct piece *piece, float *at)
 {
     for (size_t i = 0; i < piece->runs; i++) {
@@ -134,8 +147,7 @@ static void gather_one(ge_engine *engine, const struct piece *piece, float *at)
 
         if (engine->facts.replicas > 0 &&
             ge_engine_valid(engine, 0, run->layer))
-            ge_engine_snapshot(engine, 0, run->layer, run->first, run->count,
-                               at);
+            copy_entries(engine, 0, run, at);
         else
             memset(at, 0, run->count * sizeof *at);
         at += run->count;
@@ -149,11 +161,11 @@ static void sum_run(ge_engine *engine, const struct run *run, double *at)
             continue;
         for (size_t done = 0; done < run->count; done += GE_ENGINE_READ) {
             const size_t n = ge_min_size(run->count - done, GE_ENGINE_READ);
+            const float *g = ge_engine_entries(
+                engine, j, run->layer, run->first + done, n, engine->staged);
 
-            ge_engine_snapshot(engine, j, run->layer, run->first + done, n,
-                               engine->staged);
             for (size_t e = 0; e < n; e++)
-                at[done + e] += (double)engine->staged[e];
+                at[done + e] += (double)g[e];
         }
     }
 }
@@ -267,15 +279,13 @@ static void account(ge_engine *engine, const struct piece *piece,
     }
 }
 
-gradecho_status ge_engine_reduce(ge_engine *engine)
+/* The mean by way of the network. */
+static gradecho_status reduce_pieces(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     struct piece piece[GE_MEAN_DEPTH];
     size_t layer = 0, first = 0, started = 0, finished = 0;
 
-    GE_TRY(count_replicas(engine));
-    memset(engine->mean_sqnorm, 0,
-           engine->layers->count * sizeof *engine->mean_sqnorm);
     while (layer < engine->layers->count || started > finished) {
         if (layer < engine->layers->count &&
             started - finished < GE_MEAN_DEPTH) {
@@ -294,6 +304,78 @@ gradecho_status ge_engine_reduce(ge_engine *engine)
             account(engine, &piece[finished++ % GE_MEAN_DEPTH], &done);
         }
     }
+fail:
+    return status;
+}
+
+/* The mean that was handed over here. */
+static void account_handed(ge_engine *engine)
+{
+    struct ge_source *source = engine->source;
+    const struct ge_mean_piece at = {.mean = engine->handed};
+    struct piece piece = {.runs = 1};
+
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        const size_t entries = engine->layers->item[l].entries;
+
+        for (size_t first = 0; first < entries; first += GE_ENGINE_READ) {
+            const size_t n = ge_min_size(entries - first, GE_ENGINE_READ);
+
+            piece.run[0] = (struct run){l, first, n};
+            ge_engine_note(engine, source->ops->read_mean(source, l, first, n,
+                                                          engine->handed));
+            account(engine, &piece, &at);
+        }
+    }
+}
+
+/* Forget what was accounted for in this sample. */
+static void clear(ge_engine *engine)
+{
+    memset(engine->mean_sqnorm, 0,
+           engine->layers->count * sizeof *engine->mean_sqnorm);
+    memset(engine->layer_sketch, 0,
+           engine->replicas_each * GE_SKETCH_SIZE *
+               sizeof *engine->layer_sketch);
+    for (size_t j = 0; j < engine->replicas_each; j++)
+        for (size_t i = GE_ROW_LAYERS; i < engine->turn_width[engine->turns];
+             i++)
+            engine->rows[j * engine->width + i] = (double)NAN;
+}
+
+/* A number that is not finite, of any rank, reaches the mean of its layer on
+ * all: nobody need look for one beforehand. */
+static bool means_are_finite(const ge_engine *engine)
+{
+    for (size_t l = 0; l < engine->layers->count; l++)
+        if (engine->used[l] > 0.0 && !isfinite(engine->mean_sqnorm[l]))
+            return false;
+    return true;
+}
+
+gradecho_status ge_engine_reduce(ge_engine *engine)
+{
+    gradecho_status status = GRADECHO_OK;
+    bool good = false;
+
+    clear(engine);
+    GE_TRY(count_replicas(engine, false));
+    if (engine->config->reduce_mean == GE_MEAN_HANDOFF &&
+        ge_engine_handed_fits(engine)) {
+        account_handed(engine);
+        GE_TRY(ge_engine_handed_check(engine, &good));
+        if (good)
+            return GRADECHO_OK;
+        clear(engine);
+    }
+    GE_TRY(reduce_pieces(engine));
+    if (means_are_finite(engine))
+        return GRADECHO_OK;
+    clear(engine);
+    GE_TRY(count_replicas(engine, true));
+    GE_TRY(reduce_pieces(engine));
+    if (!means_are_finite(engine)) /* they were, when they were looked at */
+        engine->spoiled = true;
 fail:
     return status;
 }
