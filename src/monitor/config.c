@@ -30,6 +30,8 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "globs: layers taken out of layers.include"},
     {"layers.max_modes", GE_WHOLE, AT(layers_max_modes), 1, GE_MODES_MAX, "16",
      NULL, "singular modes per layer"},
+    {"layers.per_sample", GE_WHOLE, AT(layers_per_sample), 0, 1e6, "0", NULL,
+     "layers whose echo is measured in one echo sample, in turn; 0: all"},
     {"svd.tolerance", GE_REAL, AT(svd_tolerance), 0, 0.1, "1e-3", NULL,
      "relative residual at which a singular mode is found; 0: LAPACK's "
      "complete SVD, exact and slow"},

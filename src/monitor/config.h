@@ -40,6 +40,7 @@ struct ge_config {
     int64_t sample_echo_every; /* samples */
     struct ge_globs layers_include, layers_exclude;
     int64_t layers_max_modes;
+    int64_t layers_per_sample; /* 0: all */
     double svd_tolerance;
     int64_t svd_oversample;
     int64_t svd_placement; /* enum ge_placement */
