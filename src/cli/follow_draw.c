@@ -346,8 +346,8 @@ static void draw_layer(const struct ge_view *view)
             "none measured yet");
         return;
     }
-    snprintf(text, sizeof text, "echo of step %lld: %s measured", d->echo.step,
-             view->unicode ? "●" : "o");
+    snprintf(text, sizeof text, "echo of step %lld: %s measured",
+             d->echo_step[l], view->unicode ? "●" : "o");
     for (int i = 0; i < LAWS; i++) {
         const size_t used = strlen(text);
 

@@ -24,7 +24,9 @@ struct ge_digest {
     long long restarted; /* step before which the monitors last restarted; -1 */
     uint64_t averaged;  /* rows behind averages, up to and with the shown one */
     struct ge_row row;  /* the row shown */
-    struct ge_row echo; /* the last row with echoes up to it; step -1: none */
+    struct ge_row echo; /* the last row with echoes up to it; step -1: none. A
+                           layer without, from the last row where it has some */
+    long long *echo_step;    /* [layers] that row's; -1: none */
     double *noise_scale;     /* [layers] ratio of averages, examples; signed */
     double *sigma2;          /* [layers] average, [g]^2 */
     double model_scale;      /* the same over all layers, examples; signed */
@@ -49,6 +51,11 @@ GRADECHO_MUST_CHECK gradecho_status
 ge_digest_load(ge_log_reader *reader, const struct ge_question *question,
                struct ge_digest *digest);
 void ge_digest_fini(struct ge_digest *digest);
+
+/* Part of it: the last echoes of each layer in rows first .. index. */
+GRADECHO_MUST_CHECK gradecho_status
+ge_digest_find_echoes(ge_log_reader *reader, uint64_t first, uint64_t index,
+                      struct ge_digest *digest);
 
 /* A number in six columns; "-" if it is not known. Returns `text`. */
 const char *ge_show_number(double value, char *text, size_t size);

@@ -44,8 +44,8 @@ static json_t *values(const struct ge_row *row, enum ge_field field,
     return array;
 }
 
-/* A layer's part of a field: noise of the row shown, mode fields of the row
- * with echoes. */
+/* A layer's part of a field: noise of the row shown, mode fields of the layer's
+ * last row with echoes. */
 static json_t *layer_values(const struct ge_digest *d, size_t l,
                             enum ge_field field)
 {
@@ -70,11 +70,12 @@ static bool is_of_step(enum ge_field field)
 static json_t *layer_object(const struct ge_digest *d, size_t l)
 {
     const struct ge_log_layer *layer = &d->facts->layers[l];
-    json_t *object =
-        json_pack("{s:s, s:I, s:I, s:o, s:o}", "layer", layer->name, "rows",
-                  (json_int_t)layer->rows, "cols", (json_int_t)layer->cols,
-                  "sigma2_average", value(d->sigma2[l], false),
-                  "noise_scale_average", value(d->noise_scale[l], false));
+    json_t *object = json_pack(
+        "{s:s, s:I, s:I, s:o, s:o, s:o}", "layer", layer->name, "rows",
+        (json_int_t)layer->rows, "cols", (json_int_t)layer->cols, "echo_step",
+        value((double)d->echo_step[l], true), "sigma2_average",
+        value(d->sigma2[l], false), "noise_scale_average",
+        value(d->noise_scale[l], false));
 
     for (int f = 0; f < GE_FIELDS; f++) {
         const enum ge_field field = (enum ge_field)f;

@@ -45,39 +45,6 @@ fail:
     return status;
 }
 
-static bool has_echo(const struct ge_row *row)
-{
-    for (size_t i = 0; i < row->dims.layers * row->dims.modes; i++)
-        if (!isnan(row->values[GE_ECHO][i]))
-            return true;
-    return false;
-}
-
-/* The last row with echoes at or before `index`, not before `first`. */
-static gradecho_status find_echo(ge_log_reader *reader, uint64_t first,
-                                 uint64_t index, struct ge_digest *digest)
-{
-    gradecho_status status = GRADECHO_OK;
-    const size_t width = digest->row.dims.layers * digest->row.dims.modes;
-    double *echoes = ge_alloc(width, sizeof *echoes);
-
-    GE_FAIL_IF(echoes == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
-    for (uint64_t at = index + 1; at-- > first;) {
-        bool any = false;
-
-        GE_TRY(ge_log_read(reader, GE_ECHO, at, 1, echoes));
-        for (size_t i = 0; i < width && !any; i++)
-            any = !isnan(echoes[i]);
-        if (any) {
-            GE_TRY(ge_log_read_row(reader, at, &digest->echo));
-            break;
-        }
-    }
-fail:
-    free(echoes);
-    return status;
-}
-
 /* The first row whose step is at least `since`, at most `index`. */
 static gradecho_status find_since(ge_log_reader *reader,
                                   const struct ge_question *q, uint64_t index,
@@ -314,10 +281,7 @@ gradecho_status ge_digest_load(ge_log_reader *reader,
     GE_TRY(average(reader, index, d));
     GE_TRY(average_replicas(reader, index, d));
     GE_TRY(find_copies(reader, first, index, d));
-    if (has_echo(&d->row))
-        GE_TRY(ge_log_read_row(reader, index, &d->echo));
-    else
-        GE_TRY(find_echo(reader, first, index, d));
+    GE_TRY(ge_digest_find_echoes(reader, first, index, d));
 fail:
     return status;
 }
@@ -331,5 +295,6 @@ void ge_digest_fini(struct ge_digest *d)
     free(d->noise);
     free(d->replica);
     free(d->shown);
+    free(d->echo_step);
     *d = (struct ge_digest){0};
 }

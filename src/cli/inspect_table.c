@@ -51,6 +51,21 @@ static void print_spark(const double *echo, size_t count, bool unicode,
     }
 }
 
+static void print_echo_steps(const struct ge_digest *d, FILE *out)
+{
+    long long oldest = d->echo.step;
+
+    if (oldest < 0)
+        return;
+    for (size_t l = 0; l < d->row.dims.layers; l++)
+        if (d->echo_step[l] >= 0 && d->echo_step[l] < oldest)
+            oldest = d->echo_step[l];
+    if (oldest < d->echo.step) /* layers take turns */
+        fprintf(out, "; echoes of steps %lld to %lld", oldest, d->echo.step);
+    else
+        fprintf(out, "; echoes of step %lld", d->echo.step);
+}
+
 static void print_head(const struct ge_digest *d, FILE *out)
 {
     const struct ge_row *row = &d->row;
@@ -77,8 +92,7 @@ static void print_head(const struct ge_digest *d, FILE *out)
             row->values[GE_REPLICAS][0],
             ge_show_number(row->values[GE_BATCH_SIZE][0], batch, sizeof batch),
             row->values[GE_DROPPED][0], (unsigned long long)d->averaged);
-    if (d->echo.step >= 0)
-        fprintf(out, "; echoes of step %lld", d->echo.step);
+    print_echo_steps(d, out);
     fputs("\n\n", out);
 }
 

@@ -136,7 +136,7 @@ static bool extend(uint64_t *sum, uint64_t count, uint64_t size)
            ge_align_u64(*sum, sum);
 }
 
-bool ge_segment_layout(uint32_t slots, uint32_t replicas,
+bool ge_segment_layout(uint32_t slots, uint32_t blocks,
                        const struct gradecho_layer *layers, size_t count,
                        struct ge_span *spans, struct ge_layout *layout)
 {
@@ -155,12 +155,12 @@ bool ge_segment_layout(uint32_t slots, uint32_t replicas,
     }
     to.payload_offset = to.presence_offset;
     to.slots_offset = to.layers_offset;
-    if (!extend(&to.payload_offset, replicas, count) ||
+    if (!extend(&to.payload_offset, blocks, count) ||
         !extend(&to.slots_offset, count, sizeof(struct ge_abi_layer)))
         return false;
     to.slot_bytes = to.payload_offset;
     to.total_bytes = to.slots_offset;
-    if (!extend(&to.slot_bytes, replicas, to.replica_bytes) ||
+    if (!extend(&to.slot_bytes, blocks, to.replica_bytes) ||
         !extend(&to.total_bytes, slots, to.slot_bytes))
         return false;
     *layout = to;

@@ -11,6 +11,7 @@
 static const char *const placements[] = {"root", "spread", NULL};
 static const char *const estimators[] = {"loo", "reverb", "both", NULL};
 static const char *const weights[] = {"delta", "ols", NULL};
+static const char *const means[] = {"network", "handoff", NULL};
 static const char *const losses[] = {"continue", "stop", NULL};
 
 #define AT(field) offsetof(struct ge_config, field)
@@ -29,6 +30,8 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "globs: layers taken out of layers.include"},
     {"layers.max_modes", GE_WHOLE, AT(layers_max_modes), 1, GE_MODES_MAX, "16",
      NULL, "singular modes per layer"},
+    {"layers.per_sample", GE_WHOLE, AT(layers_per_sample), 0, 1e6, "0", NULL,
+     "layers whose echo is measured in one echo sample, in turn; 0: all"},
     {"svd.tolerance", GE_REAL, AT(svd_tolerance), 0, 0.1, "1e-3", NULL,
      "relative residual at which a singular mode is found; 0: LAPACK's "
      "complete SVD, exact and slow"},
@@ -44,6 +47,10 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "replicas whose gradients test whether another replica's mode is signal"},
     {"echo.replicas_max", GE_WHOLE, AT(echo_replicas_max), 2, 4096, "64", NULL,
      "most replicas for reverb, which compares all pairs; beyond it is NaN"},
+    {"reduce.mean", GE_WORD, AT(reduce_mean), 0, 0, "network", means,
+     "who forms the mean gradient: the monitors, or the training's allreduce, "
+     "where trainers hand it over; a rounding error e of it adds K e^2 to the "
+     "noise"},
     {"noise.half_life", GE_REAL, AT(noise_half_life), 0.01, 1e9, "20", NULL,
      "samples after which a sample weighs half in noise_scale_smooth"},
     {"fit.weights", GE_WORD, AT(fit_weights), 0, 0, "delta", weights,

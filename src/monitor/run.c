@@ -289,8 +289,10 @@ static gradecho_status measure(struct session *s,
     const double start = now();
     const uint64_t every = (uint64_t)s->run->config->sample_echo_every;
 
-    GE_TRY(ge_engine_measure(s->engine, verdict->step, s->samples % every == 0,
-                             &s->row, &s->trouble));
+    GE_TRY(ge_engine_measure(
+        s->engine, verdict->step,
+        s->samples % every == 0 ? (int64_t)(s->samples / every) : -1, &s->row,
+        &s->trouble));
     s->samples++;
     if (s->trouble < GRADECHO_OK)
         return GRADECHO_OK; /* the next vote ends the run */

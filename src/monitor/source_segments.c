@@ -22,8 +22,9 @@ struct segment_source {
     struct ge_trainers_facts common;
     struct ge_trainer *trainer; /* [trainers] */
     size_t trainers;
-    size_t *owner;          /* [replicas_here] trainer of local replica j */
-    uint32_t *within;       /* [replicas_here] its number at that trainer */
+    size_t *owner;    /* [replicas_here] trainer of local replica j */
+    uint32_t *within; /* [replicas_here] its number at that trainer */
+    const struct ge_trainer *averager; /* whose mean of the sample is used */
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
     struct ge_ending ending;
@@ -40,6 +41,24 @@ static const struct segment_source *const_self(const struct ge_source *source)
     return (const struct segment_source *)(const void *)source;
 }
 
+/* A trainer at the front with a mean of every layer; NULL: there is none. */
+static const struct ge_trainer *find_averager(const struct segment_source *s)
+{
+    for (size_t i = 0; i < s->trainers; i++) {
+        const struct ge_trainer *t = &s->trainer[i];
+        size_t l = 0;
+
+        if (!t->front.ready || t->sample.mean_replicas == 0)
+            continue;
+        while (l < s->base.facts.layers.count &&
+               ge_consumer_mean(t->consumer, l) != NULL)
+            l++;
+        if (l == s->base.facts.layers.count)
+            return t;
+    }
+    return NULL;
+}
+
 static void list_replicas(struct segment_source *s)
 {
     s->present = 0;
@@ -51,6 +70,7 @@ static void list_replicas(struct segment_source *s)
             s->within[s->present++] = r;
         }
     }
+    s->averager = find_averager(s);
 }
 
 static uint64_t dropped(const struct segment_source *s)
@@ -130,6 +150,29 @@ static void add_known(double value, double *sum, double *count)
     }
 }
 
+/* Half the distance of 1 to the next number. */
+static double unit_of(gradecho_dtype dtype)
+{
+    return dtype == GRADECHO_BF16  ? 0x1p-8
+           : dtype == GRADECHO_F16 ? 0x1p-11
+                                   : 0x1p-24; /* doubles are read as singles */
+}
+
+static void describe_mean(const struct segment_source *s,
+                          struct ge_sample_facts *facts)
+{
+    const struct ge_trainer *t = s->averager;
+
+    if (t == NULL)
+        return;
+    const struct ge_geometry *geometry = ge_consumer_geometry(t->consumer);
+
+    facts->mean_replicas = (double)t->sample.mean_replicas;
+    for (size_t l = 0; l < geometry->layer_count; l++)
+        facts->mean_unit =
+            fmax(facts->mean_unit, unit_of(geometry->layers[l].dtype));
+}
+
 static void describe(const struct ge_source *source, int64_t step,
                      struct ge_sample_facts *facts)
 {
@@ -147,6 +190,7 @@ static void describe(const struct ge_source *source, int64_t step,
                       &facts->batch_sizes);
         add_known(sample->time, &facts->time, &facts->times);
     }
+    describe_mean(s, facts);
 }
 
 static size_t number(const struct ge_source *source, size_t j)
@@ -202,6 +246,18 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
     return GRADECHO_OK;
 }
 
+static gradecho_status read_mean(struct ge_source *source, size_t layer,
+                                 size_t first, size_t count, float *out)
+{
+    const struct ge_trainer *t = const_self(source)->averager;
+    const struct ge_geometry *geometry = ge_consumer_geometry(t->consumer);
+
+    ge_convert(geometry->layers[layer].dtype,
+               ge_consumer_mean(t->consumer, layer), first, count,
+               t->sample.gradient_scale, out);
+    return GRADECHO_OK;
+}
+
 static bool intact(struct ge_source *source)
 {
     struct segment_source *s = self(source);
@@ -246,6 +302,7 @@ static const struct ge_source_ops segment_ops = {
     .present = present,
     .direct = direct,
     .read = read_entries,
+    .read_mean = read_mean,
     .intact = intact,
     .release = release,
     .close = close_segments,

@@ -49,6 +49,35 @@ def test_the_gradients_are_what_they_are_meant_to_be() -> None:
     assert expected["margin"][:3].min() > 0.1
 
 
+# ---- a mean that is handed over ----
+
+
+@pytest.mark.parametrize("scale", [1, 1024])
+def test_the_trainings_own_mean_is_used(training: Training, scale: int) -> None:
+    training.train(2, steps=3, replicas=2, mean=1, scale=scale)
+    monitor = training.monitor(2, *EVERY, "--set", "reduce.mean=handoff")
+    log = ends_well(training, monitor)
+    assert not [line for line in told(monitor.stderr) if ": warning: " in line]
+    same_rows(log, range(3), ranks=(0, 1), replicas=2)
+
+
+@pytest.mark.parametrize(
+    ("means", "text"),
+    [((0.9, 0.9), "off by 0.1"), ((1, 1.25), "different means"), ((1, 0), "1 of 2")],
+)
+def test_a_mean_that_is_none_is_told_and_not_used(
+    training: Training, means: tuple[float, float], text: str
+) -> None:
+    training.train(2, [{"mean": mean} for mean in means], steps=3)
+    monitor = training.monitor(2, *EVERY, "--set", "reduce.mean=handoff")
+    log = ends_well(training, monitor)
+    lines = [line for line in told(monitor.stderr) if ": warning: " in line]
+    assert len(lines) == 1
+    assert text in lines[0]
+    assert "reduce.mean to network" in lines[0]
+    same_rows(log, range(3), ranks=(0, 1))
+
+
 # ---- a good run, watched from outside ----
 
 
