@@ -15,7 +15,7 @@
 #include "memory.h"
 #include "message.h"
 
-enum { QUEUE_MAX = 16, POLL_MS = 20 };
+enum { QUEUE_MAX = 16, POLL_MS = 5 };
 
 /* How long a command may run, and how long it has to obey SIGTERM. */
 static const double run_seconds = 60.0, term_seconds = 2.0;

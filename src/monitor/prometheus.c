@@ -1,11 +1,9 @@
 #include "prometheus.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -205,18 +203,12 @@ static void print_all(const ge_prometheus *p, bool up, FILE *out)
 
 static bool write_growing(const ge_prometheus *p, bool up)
 {
-    int fd = -1;
     FILE *out = NULL;
 
     unlink(p->growing); /* of a process that was killed and had our number */
-    fd = open(p->growing, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (fd < 0)
+    out = fopen(p->growing, "wxe");
+    if (out == NULL)
         return false;
-    out = fdopen(fd, "w");
-    if (out == NULL) {
-        close(fd);
-        return false;
-    }
     print_all(p, up, out);
     const bool printed = fflush(out) == 0 && ferror(out) == 0;
 
