@@ -113,7 +113,7 @@ void ge_watch_tell(ge_watch *watch, const struct ge_row *row, uint64_t rows)
         const char *name = ge_rule_names[change->rule];
 
         if (change->raised)
-            ge_warn("alarm %s at step %lld: %s", name, row->step, change->text);
+            ge_info("alarm %s at step %lld: %s", name, row->step, change->text);
         else
             ge_info("alarm %s is over at step %lld", name, row->step);
         if (change->raised && watch->command != NULL)

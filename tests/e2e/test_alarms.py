@@ -21,7 +21,6 @@ from conftest import (
     errors,
     gradecho,
     read_log,
-    replay,
     run,
     told,
     until,
@@ -60,6 +59,13 @@ def write(path: Path, samples: int) -> Path:
     return write_gradients(path, data, batch_size=8)
 
 
+def replay(gradients: Path, log: Path, *options: str) -> tuple[Log, list[str]]:
+    """The log, and all that was told."""
+    done = run(gradecho("replay", gradients, "--log", log, *options))
+    assert done.returncode == 0, done.stderr
+    return read_log(log), told(done.stderr)
+
+
 def raised(log: Log, rule: str) -> list[int]:
     """Samples at which the rule's bit is set."""
     bit = 1 << RULES.index(rule)
@@ -81,9 +87,10 @@ def samples_of(path: Path) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_alarms_are_logged_told_and_read(gradients: Path, tmp_path: Path) -> None:
-    log, warnings = replay(gradients, tmp_path / "l.h5", *WINDOW)
-    alarms = [line for line in warnings if " alarm " in line]
-    assert len(alarms) == 3, warnings
+    log, lines = replay(gradients, tmp_path / "l.h5", *WINDOW)
+    alarms = [line for line in lines if line.startswith("gradecho: alarm ")
+              and " is over " not in line]
+    assert len(alarms) == 3, lines
     assert "alarm not_finite at step 5: 1 of 4 replicas" in alarms[0]
     assert "alarm same_data at step 14: replicas 1 and 2" in alarms[1].replace(
         "ranks", "replicas"
@@ -130,14 +137,14 @@ def test_a_resumed_log_has_the_alarms_of_one_run(
     for cut in (8, 17, 34):
         path = tmp_path / f"{cut}.h5"
         replay(write(tmp_path / "part.h5", cut), path, *more)
-        resumed, warnings = replay(gradients, path, "--resume", *more)
+        resumed, lines = replay(gradients, path, "--resume", *more)
         for name in ("alarms", "layer_alarms"):
             assert (resumed[name] == whole[name]).all(), (cut, name)
         before = whole["alarms"][cut - 1]
         again = [
             rule
             for bit, rule in enumerate(RULES)
-            if before >> bit & 1 and any(f"alarm {rule} " in w for w in warnings)
+            if before >> bit & 1 and any(f"alarm {rule} at" in x for x in lines)
         ]
         assert again == []
 
@@ -182,11 +189,11 @@ def test_the_command_gets_the_alarm_and_nothing_of_ours(
 def test_a_command_that_fails_is_told_once(
     gradients: Path, tmp_path: Path, command: str, text: str
 ) -> None:
-    log, warnings = replay(
+    log, lines = replay(
         gradients, tmp_path / "l.h5", *WINDOW, "--set", f"alarms.command={command}"
     )
     assert len(log["step"]) == SAMPLES
-    about = [line for line in warnings if "alarms.command" in line]
+    about = [line for line in lines if "alarms.command" in line]
     assert len(about) == 1 and text in about[0]
 
 
@@ -196,12 +203,12 @@ def test_a_command_that_hangs_is_killed_with_its_children(
     pids = tmp_path / "pids"
     command = f"trap '' TERM; sleep 600 & echo $$ $! >> {pids}; wait; wait; sleep 600"
     began = time.monotonic()
-    log, warnings = replay(
+    log, lines = replay(
         gradients, tmp_path / "l.h5", *WINDOW, "--set", f'alarms.command="{command}"'
     )
     assert time.monotonic() - began < 20
     assert len(log["step"]) == SAMPLES and log.attributes["clean_close"] == 1
-    assert sum("took too long and was killed" in line for line in warnings) == 1
+    assert sum("took too long and was killed" in line for line in lines) == 1
     started = pids.read_text().split()
     assert len(started) == 2, "one at a time"
     until(
@@ -251,13 +258,13 @@ def test_the_exporter_writes_what_the_log_has(
 def test_an_exporter_that_cannot_write_is_told_once(
     gradients: Path, tmp_path: Path
 ) -> None:
-    log, warnings = replay(
+    log, lines = replay(
         gradients, tmp_path / "l.h5", "--set",
         f"prometheus.path={tmp_path}/no/folder.prom", "--set",
         "prometheus.every_seconds=0",
     )
     assert len(log["step"]) == SAMPLES
-    about = [line for line in warnings if "prometheus.path" in line]
+    about = [line for line in lines if "prometheus.path" in line]
     assert len(about) == 1 and "No such file or directory" in about[0]
 
 
@@ -284,7 +291,7 @@ def test_a_live_run_is_up_until_it_ends(training: Training, tmp_path: Path) -> N
     found = samples_of(path)
     assert found["gradecho_up", ()] == 0
     assert found["gradecho_samples_total", ()] == 4
-    assert sum("alarm knee" in line for line in told(monitor.stderr)) == 1
+    assert sum("alarm knee at" in line for line in told(monitor.stderr)) == 1
     log = read_log(training.log)
     assert raised(log, "knee") == [1, 2, 3]
     assert time.time() - found["gradecho_last_sample_timestamp_seconds", ()] < 60
