@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "alarm_history.h"
 #include "reader.h"
 #include "spread.h"
 
@@ -35,8 +36,9 @@ struct ge_digest {
     struct ge_spread
         *replica;         /* [layers x replicas] replica_noise, last rows */
     long long same_since; /* step since which one pair is correlated; -1 */
-    bool *shown;          /* [layers] passes --layer */
-    bool modes;           /* show each mode of the shown layers */
+    struct ge_alarm_history alarms;
+    bool *shown; /* [layers] passes --layer */
+    bool modes;  /* show each mode of the shown layers */
 };
 
 static inline double ge_digest_value(const struct ge_row *row,

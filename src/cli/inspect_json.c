@@ -106,6 +106,39 @@ static json_t *verdict_list(const struct ge_digest *d)
     return array;
 }
 
+/* The layers for which a rule is raised in the row shown. */
+static json_t *alarm_layers(const struct ge_digest *d, enum ge_rule rule)
+{
+    json_t *array = json_array();
+
+    for (size_t l = 0; l < d->row.dims.layers; l++)
+        if (ge_rule_raised(d->row.values[GE_LAYER_ALARMS][l], rule) &&
+            json_array_append_new(array,
+                                  json_string(d->facts->layers[l].name)) != 0)
+            return drop(array);
+    return array;
+}
+
+static json_t *alarm_list(const struct ge_digest *d)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < d->alarms.count; i++) {
+        const struct ge_alarm_span *span = &d->alarms.span[i];
+
+        if (json_array_append_new(
+                array, json_pack("{s:s, s:I, s:I, s:b, s:o}", "rule",
+                                 ge_rule_names[span->rule], "first_step",
+                                 (json_int_t)span->first, "last_step",
+                                 (json_int_t)span->last, "raised", span->raised,
+                                 "layers",
+                                 span->raised ? alarm_layers(d, span->rule)
+                                              : json_array())) != 0)
+            return drop(array);
+    }
+    return array;
+}
+
 /* All of it; NULL if memory is short. */
 static json_t *digest_object(const struct ge_digest *d)
 {
@@ -137,6 +170,8 @@ static json_t *digest_object(const struct ge_digest *d)
                 whole && json_array_append_new(layers, layer_object(d, l)) == 0;
     whole =
         whole && json_object_set_new(root, "verdicts", verdict_list(d)) == 0;
+    whole =
+        whole && json_object_set_new(root, "alarm_history", alarm_list(d)) == 0;
     /* Takes the layers, whether it succeeds or not. */
     if (json_object_set_new(root, "layers", layers) != 0 || !whole)
         return drop(root);

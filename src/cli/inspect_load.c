@@ -281,6 +281,7 @@ gradecho_status ge_digest_load(ge_log_reader *reader,
     GE_TRY(average(reader, index, d));
     GE_TRY(average_replicas(reader, index, d));
     GE_TRY(find_copies(reader, first, index, d));
+    GE_TRY(ge_alarm_history_load(reader, index, &d->alarms));
     GE_TRY(ge_digest_find_echoes(reader, first, index, d));
 fail:
     return status;

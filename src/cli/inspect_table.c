@@ -202,6 +202,8 @@ void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
     print_head(digest, out);
     print_layers(digest, unicode, out);
     print_verdicts(digest, out);
+    ge_alarm_history_print(&digest->alarms, &digest->row, digest->facts->layers,
+                           out);
     if (digest->modes && digest->echo.step >= 0)
         for (size_t l = 0; l < digest->row.dims.layers; l++)
             if (digest->shown[l] &&
