@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <math.h>
 
+#include "advice_json.h"
 #include "inspect.h"
 #include "try.h"
 #include "verdict.h"
@@ -67,14 +68,26 @@ static bool is_of_step(enum ge_field field)
            ge_fields[field].shape == GE_PER_PAIR;
 }
 
+/* Of a layer, or of the whole model. */
+static json_t *advice(const struct ge_digest *d, size_t layer)
+{
+    struct ge_advice made;
+
+    return ge_advise(d, layer, &made) < GRADECHO_OK ? NULL
+                                                    : ge_advice_json(&made);
+}
+
 static json_t *layer_object(const struct ge_digest *d, size_t l)
 {
     const struct ge_log_layer *layer = &d->facts->layers[l];
-    json_t *object =
-        json_pack("{s:s, s:I, s:I, s:o, s:o}", "layer", layer->name, "rows",
-                  (json_int_t)layer->rows, "cols", (json_int_t)layer->cols,
-                  "sigma2_average", value(d->sigma2[l], false),
-                  "noise_scale_average", value(d->noise_scale[l], false));
+    json_t *object = json_pack(
+        "{s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "layer", layer->name, "rows",
+        (json_int_t)layer->rows, "cols", (json_int_t)layer->cols,
+        "sigma2_average", value(d->sigma2[l], false), "noise_scale_average",
+        value(d->noise_scale[l], false), "echo_step",
+        d->echo_steps[l] >= 0 ? json_integer((json_int_t)d->echo_steps[l])
+                              : json_null(),
+        "advice", advice(d, l));
 
     for (int f = 0; f < GE_FIELDS; f++) {
         const enum ge_field field = (enum ge_field)f;
@@ -136,6 +149,8 @@ static json_t *digest_object(const struct ge_digest *d)
                 whole && json_array_append_new(layers, layer_object(d, l)) == 0;
     whole =
         whole && json_object_set_new(root, "verdicts", verdict_list(d)) == 0;
+    whole = whole &&
+            json_object_set_new(root, "advice", advice(d, GE_WHOLE_MODEL)) == 0;
     /* Takes the layers, whether it succeeds or not. */
     if (json_object_set_new(root, "layers", layers) != 0 || !whole)
         return drop(root);

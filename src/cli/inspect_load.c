@@ -15,6 +15,7 @@
 enum {
     AVERAGED_MAX = 100, /* rows behind the averages, without --since */
     RECENT = 10,        /* rows behind what is said of a single replica */
+    LOOKED_BACK = 100,  /* rows searched for layers without an echo */
     BLOCK = 64          /* rows read at once */
 };
 
@@ -43,35 +44,72 @@ fail:
     return status;
 }
 
-static bool has_echo(const struct ge_row *row)
+static bool has_echo(const double *echoes, const struct ge_dimensions *dims,
+                     size_t layer)
 {
-    for (size_t i = 0; i < row->dims.layers * row->dims.modes; i++)
-        if (!isnan(row->values[GE_ECHO][i]))
+    for (size_t k = 0; k < dims->modes; k++)
+        if (!isnan(echoes[layer * dims->modes + k]))
             return true;
     return false;
 }
 
-/* The last row with echoes at or before `index`, not before `first`. */
+/* A layer's part of a row. */
+static void copy_layer(const struct ge_row *from, size_t layer,
+                       struct ge_row *to)
+{
+    for (int f = 0; f < GE_FIELDS; f++) {
+        const enum ge_shape shape = ge_fields[f].shape;
+        const size_t width =
+            shape == GE_PER_STEP || shape == GE_PER_PAIR
+                ? 0
+                : ge_shape_count(shape, &to->dims) / to->dims.layers;
+
+        for (size_t i = layer * width; i < (layer + 1) * width; i++)
+            to->values[f][i] = from->values[f][i];
+    }
+}
+
+/* The last row with echoes at or before `index`, not before `first`; what it
+ * has not of a layer, from the last row that does. Layers take turns, or have
+ * no echo at all: rows far back are left alone. */
 static gradecho_status find_echo(ge_log_reader *reader, uint64_t first,
                                  uint64_t index, struct ge_digest *digest)
 {
     gradecho_status status = GRADECHO_OK;
-    const size_t width = digest->row.dims.layers * digest->row.dims.modes;
-    double *echoes = ge_alloc(width, sizeof *echoes);
+    const struct ge_dimensions *dims = &digest->row.dims;
+    double *echoes = ge_alloc(dims->layers * dims->modes, sizeof *echoes);
+    struct ge_row row = {0};
+    size_t missing = 0;
 
+    for (size_t l = 0; l < dims->layers; l++) /* vectors have no modes */
+        missing += digest->facts->layers[l].rows > 1 &&
+                           digest->facts->layers[l].cols > 1
+                       ? 1
+                       : 0;
+    GE_TRY(ge_row_init(&row, dims));
     GE_FAIL_IF(echoes == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
-    for (uint64_t at = index + 1; at-- > first;) {
-        bool any = false;
+    for (uint64_t at = index + 1; at-- > first && missing > 0;) {
+        bool read = false;
 
-        GE_TRY(ge_log_read(reader, GE_ECHO, at, 1, echoes));
-        for (size_t i = 0; i < width && !any; i++)
-            any = !isnan(echoes[i]);
-        if (any) {
-            GE_TRY(ge_log_read_row(reader, at, &digest->echo));
+        if (digest->echo.step >= 0 && index - at >= LOOKED_BACK)
             break;
+        GE_TRY(ge_log_read(reader, GE_ECHO, at, 1, echoes));
+        for (size_t l = 0; l < dims->layers; l++) {
+            if (digest->echo_steps[l] >= 0 || !has_echo(echoes, dims, l))
+                continue;
+            if (!read)
+                GE_TRY(ge_log_read_row(
+                    reader, at, digest->echo.step < 0 ? &digest->echo : &row));
+            read = true;
+            digest->echo_steps[l] =
+                row.step >= 0 ? row.step : digest->echo.step;
+            if (row.step >= 0)
+                copy_layer(&row, l, &digest->echo);
+            missing--;
         }
     }
 fail:
+    ge_row_fini(&row);
     free(echoes);
     return status;
 }
@@ -102,16 +140,19 @@ fail:
     return status;
 }
 
-/* One block of rows into the sums; `cells` [3 x BLOCK x layers]. */
+/* One block of rows into the sums; `done` of the window are in them. cells
+ * [3 x BLOCK x layers]. */
 static gradecho_status add_block(ge_log_reader *reader, uint64_t first,
-                                 uint64_t rows, double *cells, double *sigma2,
-                                 struct ge_digest *d)
+                                 uint64_t rows, uint64_t done, double *cells,
+                                 double *sigma2, struct ge_digest *d)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t layers = d->row.dims.layers;
     const double *trace = cells, *square = cells + (size_t)rows * layers;
     double *variance = cells + 2 * (size_t)rows * layers;
+    double batch[BLOCK];
 
+    GE_TRY(ge_log_read(reader, GE_BATCH_SIZE, first, rows, batch));
     GE_TRY(ge_log_read(reader, GE_NOISE_TRACE, first, rows, cells));
     GE_TRY(ge_log_read(reader, GE_GRAD_SQNORM, first, rows,
                        cells + (size_t)rows * layers));
@@ -126,13 +167,18 @@ static gradecho_status add_block(ge_log_reader *reader, uint64_t first,
             if (isnan(trace[at]) || isnan(square[at]))
                 continue;
             ge_spread_add(&d->noise[l], trace[at], square[at]);
+            ge_blocks_add(&d->blocks[l], done + r, d->averaged,
+                          batch[r] * trace[at], square[at]);
             sigma2[l] += variance[at];
             all_trace += trace[at];
             all_square += square[at];
             any = true;
         }
-        if (any)
-            ge_spread_add(&d->model, all_trace, all_square);
+        if (!any)
+            continue;
+        ge_spread_add(&d->model, all_trace, all_square);
+        ge_blocks_add(&d->model_blocks, done + r, d->averaged,
+                      batch[r] * all_trace, all_square);
     }
 fail:
     return status;
@@ -151,8 +197,8 @@ static gradecho_status average(ge_log_reader *reader, uint64_t index,
     GE_FAIL_IF(cells == NULL, GRADECHO_E_NOMEM, "no memory for averages");
     for (uint64_t at = index + 1 - d->averaged; at <= index; at += BLOCK)
         GE_TRY(add_block(reader, at,
-                         index + 1 - at < BLOCK ? index + 1 - at : BLOCK, cells,
-                         d->sigma2, d));
+                         index + 1 - at < BLOCK ? index + 1 - at : BLOCK,
+                         at - (index + 1 - d->averaged), cells, d->sigma2, d));
     for (size_t l = 0; l < layers; l++) {
         const struct ge_spread *noise = &d->noise[l];
 
@@ -259,11 +305,17 @@ static gradecho_status allocate(struct ge_digest *d,
     d->noise_scale = ge_alloc(dims->layers, sizeof(double));
     d->sigma2 = ge_alloc(dims->layers, sizeof(double));
     d->noise = ge_alloc(dims->layers, sizeof *d->noise);
+    d->blocks = ge_alloc(dims->layers, sizeof *d->blocks);
     d->replica = ge_alloc(dims->layers * dims->replicas, sizeof *d->replica);
+    d->echo_steps = ge_alloc(dims->layers, sizeof *d->echo_steps);
     d->shown = ge_alloc(dims->layers, sizeof(bool));
     GE_FAIL_IF(d->noise_scale == NULL || d->sigma2 == NULL ||
-                   d->noise == NULL || d->replica == NULL || d->shown == NULL,
+                   d->noise == NULL || d->blocks == NULL ||
+                   d->replica == NULL || d->echo_steps == NULL ||
+                   d->shown == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu layers", dims->layers);
+    for (size_t l = 0; l < dims->layers; l++)
+        d->echo_steps[l] = -1;
 fail:
     return status;
 }
@@ -308,10 +360,7 @@ gradecho_status ge_digest_load(ge_log_reader *reader,
     GE_TRY(average(reader, index, d));
     GE_TRY(average_replicas(reader, index, d));
     GE_TRY(find_copies(reader, first, index, d));
-    if (has_echo(&d->row))
-        GE_TRY(ge_log_read_row(reader, index, &d->echo));
-    else
-        GE_TRY(find_echo(reader, first, index, d));
+    GE_TRY(find_echo(reader, first, index, d));
 fail:
     return status;
 }
@@ -323,6 +372,8 @@ void ge_digest_fini(struct ge_digest *d)
     free(d->noise_scale);
     free(d->sigma2);
     free(d->noise);
+    free(d->blocks);
+    free(d->echo_steps);
     free(d->replica);
     free(d->shown);
     *d = (struct ge_digest){0};
