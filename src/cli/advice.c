@@ -17,7 +17,7 @@ static const struct {
     [GE_SAID] = {NULL, ""},
     [GE_ONE_REPLICA] = {"one_replica", "one replica shows no noise"},
     [GE_TWO_REPLICAS] = {"two_replicas", "two replicas leave no errors"},
-    [GE_COPIES] = {"same_data", "replicas read the same data"},
+    [GE_COPIES] = {"same_data", "two replicas share their data"},
     [GE_NO_BATCH] = {"no_batch", "the trainers tell no batch size"},
     [GE_FEW_SAMPLES] = {"few_samples", "too few samples for an error"},
     [GE_NO_GRADIENT] = {"no_gradient", "the gradient is not told from zero"},

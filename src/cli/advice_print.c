@@ -168,6 +168,21 @@ static void print_saving(const struct ge_advice *a, FILE *out)
     print_wrapped(text, out);
 }
 
+static void print_model(const struct ge_advice *a, FILE *out)
+{
+    const enum ge_silence why = a->critical.silence;
+
+    if (why != GE_SAID && why == a->knee[0].silence &&
+        why == a->trust.silence && why == a->saving.silence) {
+        fprintf(out, "  none: %s\n", ge_silence_words(why));
+        return;
+    }
+    print_batch(a, out);
+    print_knee(a, out);
+    print_trust(a, out);
+    print_saving(a, out);
+}
+
 /* ---- layer by layer ---- */
 
 /* Whose silences are gathered under the table. */
@@ -285,10 +300,7 @@ gradecho_status ge_advice_print(const struct ge_digest *d, bool by_layer,
     fputs("\nadvice\n", out);
     if (!d->modes) {
         GE_TRY(ge_advise(d, GE_WHOLE_MODEL, &a));
-        print_batch(&a, out);
-        print_knee(&a, out);
-        print_trust(&a, out);
-        print_saving(&a, out);
+        print_model(&a, out);
     }
     if (by_layer) {
         if (!d->modes)

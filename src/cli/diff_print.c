@@ -108,8 +108,7 @@ void ge_diff_print(const struct ge_diff *d, bool all, FILE *out)
                 "chance alone makes about %.1f\n"
                 "%zu of them by more than %.1f, which chance would reach in "
                 "one of %zu numbers in 5 %% of such comparisons\n",
-                d->beyond, d->count, chance, d->hold, d->strict,
-                d->count);
+                d->beyond, d->count, chance, d->hold, d->strict, d->count);
     fprintf(out,
             "errors: jackknife over %d blocks of neighbouring samples; what "
             "drifts within a run counts as error\n",
