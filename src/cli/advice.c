@@ -148,8 +148,12 @@ static void read_layer(const struct ge_digest *d, size_t l, struct modes *m,
                      &m->denoise[m->layer_count]);
     if (!isnan(m->denoise[m->layer_count].raw))
         m->layer_count++;
-    for (size_t k = 0; k < signal; k++)
-        ge_knee_find(&m->facts[k], &m->knees[m->knee_count++]);
+    for (size_t k = 0; k < signal; k++) {
+        struct ge_knee *knee = &m->knees[m->knee_count++];
+
+        ge_knee_find(&m->facts[k], knee);
+        a->small += isinf(knee->at) ? 1 : 0;
+    }
     a->measured += measured;
     a->signal += signal;
 }

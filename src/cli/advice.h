@@ -52,6 +52,8 @@ struct ge_advice {
     double progress[3];
 
     size_t measured, signal; /* modes */
+    size_t small; /* signal modes whose echo is too small to be carried to
+                     another batch: they are in no count below */
     /* At which this share of the signal modes stands above the knee. */
     struct ge_told knee[GE_ADVICE_SHARES];
     double knee_low[GE_ADVICE_SHARES], knee_high[GE_ADVICE_SHARES];
