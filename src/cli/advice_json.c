@@ -88,10 +88,11 @@ json_t *ge_advice_json(const struct ge_advice *a)
         json_decref(saving);
         saving = NULL;
     }
-    return json_pack(
-        "{s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o}", "batch", number(a->batch),
-        "critical", critical(a), "measured_modes", (json_int_t)a->measured,
-        "signal_modes", (json_int_t)a->signal, "small_echo_modes",
-        (json_int_t)a->small, "knee", knees(a), "above_knee", counts(a),
-        "trust", told(&a->trust, "modes"), "saving", saving);
+    return json_pack("{s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "batch",
+                     number(a->batch), "critical", critical(a),
+                     "measured_modes", (json_int_t)a->measured, "signal_modes",
+                     (json_int_t)a->signal, "small_echo_modes",
+                     (json_int_t)a->small, "knee", knees(a), "above_knee",
+                     counts(a), "trust", told(&a->trust, "modes"), "saving",
+                     saving);
 }

@@ -110,7 +110,6 @@ struct reading {
 static void read_mode(const struct ge_mode_facts *m, struct reading *r)
 {
     const double k = m->replicas;
-    double other = 0.0;
 
     r->ratio = leak_ratio(m);
     r->half = closed_inverse(0.5, r->ratio);
@@ -118,10 +117,16 @@ static void read_mode(const struct ge_mode_facts *m, struct reading *r)
     r->one_se = m->echo_se / fabs(closed_slope(r->one, r->ratio));
     r->loo = closed_inverse(fmin(m->echo_loo, ALL_REAL), r->ratio) * (k - 1.0);
     /* Means that share all but one replica share their noise: the error of
-     * their average is that of one of them. The gain tells u once more, and
-     * errs to the other side. */
-    other = gain_inverse(m, r->ratio);
-    r->loo_se = hypot(sqrt(k) * r->one_se, 0.5 * log(r->loo / other));
+     * their average is that of one of them. */
+    r->loo_se = sqrt(k) * r->one_se;
+}
+
+/* The gain of the mean tells u once more, by another way: the echo errs to the
+ * side of noise, the gain to that of signal, and more so where the noise is
+ * loud in single directions. What they differ by is held for possible. */
+static double loo_doubt(const struct ge_mode_facts *m, const struct reading *r)
+{
+    return hypot(r->loo_se, log(r->loo / gain_inverse(m, r->ratio)));
 }
 
 void ge_knee_find(const struct ge_mode_facts *m, struct ge_knee *knee)
@@ -131,12 +136,14 @@ void ge_knee_find(const struct ge_mode_facts *m, struct ge_knee *knee)
 
     *knee = (struct ge_knee){.at = (double)INFINITY,
                              .replicas = k,
+                             .by_gain = (double)NAN,
                              .misfit = (double)NAN,
                              .misfit_se = (double)NAN};
     if (!(m->echo > 0.0) || !(m->echo_loo > 0.0) || !(m->s_est > 0.0) ||
         isnan(m->echo_se))
         return;
     read_mode(m, &r);
+    knee->by_gain = gain_inverse(m, r.ratio) / r.half;
     if (m->echo >= GE_KNEE_LEAST && m->echo < 1.0) {
         const double there = r.one / (k - 1.0);
 
@@ -159,10 +166,10 @@ void ge_knee_find(const struct ge_mode_facts *m, struct ge_knee *knee)
         const double part = start / (start - log(r.loo / (k - 1.0) / r.half));
 
         knee->at = pow(k - 1.0, part);
-        knee->log_se = hypot((1.0 - part) * r.one_se, part * r.loo_se);
+        knee->log_se = hypot((1.0 - part) * r.one_se, part * loo_doubt(m, &r));
     } else if (m->echo_loo >= GE_KNEE_LEAST) {
         knee->at = r.loo / r.half;
-        knee->log_se = r.loo_se;
+        knee->log_se = loo_doubt(m, &r);
     }
 }
 
@@ -176,8 +183,10 @@ struct ge_count ge_knee_count(const struct ge_knee *knees, size_t count,
         const struct ge_knee *k = &knees[i];
         double above = 0.0;
 
-        if (isinf(k->at))
+        if (isinf(k->at)) {
+            variance += k->by_gain < batch * k->replicas ? 0.25 : 0.0;
             continue;
+        }
         above = 0.5 * erfc(-log(batch * k->replicas / k->at) /
                            (sqrt(2.0) * k->log_se));
         made.modes += above;

@@ -29,6 +29,7 @@ struct ge_knee {
     double at;
     double log_se;   /* standard error of log at; NaN where it is not known */
     double replicas; /* K */
+    double by_gain;  /* the same by the mean's gain alone; NaN: not known */
     /* The law carried from 1 to K - 1, less what was measured there, and the
      * error of the former. NaN for a mode of too small an echo. */
     double misfit, misfit_se;
@@ -43,7 +44,7 @@ void ge_knee_find(const struct ge_mode_facts *mode, struct ge_knee *knee);
 /* How many of the modes stand above the knee at `batch` times the mean of
  * today: the expected number, each mode counting with the probability that its
  * error leaves, and that number's standard error. A mode at INFINITY does not
- * count, at today's batch as at any other. */
+ * count; where its gain says that it should, that is an error of 1/2. */
 struct ge_count {
     double modes, se;
 };
