@@ -184,7 +184,7 @@ struct ge_count ge_knee_count(const struct ge_knee *knees, size_t count,
         double above = 0.0;
 
         if (isinf(k->at)) {
-            variance += k->by_gain < batch * k->replicas ? 0.25 : 0.0;
+            variance += k->by_gain < 2.0 * batch * k->replicas ? 0.25 : 0.0;
             continue;
         }
         above = 0.5 * erfc(-log(batch * k->replicas / k->at) /

@@ -44,7 +44,8 @@ void ge_knee_find(const struct ge_mode_facts *mode, struct ge_knee *knee);
 /* How many of the modes stand above the knee at `batch` times the mean of
  * today: the expected number, each mode counting with the probability that its
  * error leaves, and that number's standard error. A mode at INFINITY does not
- * count; where its gain says that it should, that is an error of 1/2. */
+ * count; where by its gain it would at twice the batch, that is an error of
+ * 1/2. */
 struct ge_count {
     double modes, se;
 };

@@ -74,7 +74,7 @@ class Plant:
 
 
 def plant(folder: Path, seed: int, replicas: int) -> Plant:
-    rng = np.random.default_rng(1000 * replicas + seed)
+    rng = np.random.default_rng(2000 * replicas + seed)
     edge = np.sqrt(ROWS) + np.sqrt(COLS)
     values = edge * np.geomspace(2.5, 0.25, MODES)
     gradient, left, right = reference.planted(rng, ROWS, COLS, values)
