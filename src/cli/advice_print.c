@@ -54,6 +54,9 @@ static void print_wrapped(const char *text, FILE *out)
     fputc('\n', out);
 }
 
+/* High over low of the parts of a window, where one average says little. */
+#define DRIFT 4.0
+
 /* Examples: a whole number with three digits that count. */
 static const char *examples(double value, char *text, size_t size)
 {
@@ -72,7 +75,9 @@ static void print_batch(const struct ge_advice *a, FILE *out)
     char text[512] = "batch size: ", one[32], two[32], low[32], high[32];
 
     if (!isnan(a->at_least))
-        add(text, sizeof text, "critical batch above %s examples: %s",
+        add(text, sizeof text,
+            "critical batch above %s examples: over this window %s; --since N "
+            "takes another",
             examples(a->at_least, one, sizeof one),
             ge_silence_words(a->critical.silence));
     else if (a->critical.silence != GE_SAID)
@@ -90,6 +95,11 @@ static void print_batch(const struct ge_advice *a, FILE *out)
             examples(a->high, high, sizeof high), a->batch,
             100.0 * a->progress[1], 100.0 * a->progress[2],
             100.0 * a->progress[0]);
+    if (a->high > DRIFT * a->low)
+        add(text, sizeof text,
+            " It changes by more than %.0f times: --since N narrows the "
+            "window.",
+            DRIFT);
     print_wrapped(text, out);
 }
 

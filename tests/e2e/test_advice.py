@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import TREE, Array, gradecho, reference, replay, run, write_gradients
+from conftest import (
+    TREE,
+    Array,
+    gradecho,
+    names_of,
+    reference,
+    replay,
+    run,
+    write_gradients,
+)
 
 ROWS, COLS, MODES, BATCH, SAMPLES = 64, 96, 10, 16, 16
 SEEDS = range(8)
@@ -317,14 +326,6 @@ def test_layers_and_the_model_agree(mixed: Path) -> None:
     assert layers["clear"]["echo_step"] == 6
     assert layers["bias"]["echo_step"] is None
     assert layers["bias"]["advice"]["saving"]["rest"] > 0.5
-
-
-def names_of(value: Any) -> set[str]:
-    if isinstance(value, list):
-        return set().union(*map(names_of, value))
-    if not isinstance(value, dict):
-        return set()
-    return set(value).union(*map(names_of, value.values()))
 
 
 def test_every_name_is_documented(mixed: Path) -> None:

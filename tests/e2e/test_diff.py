@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Array, gradecho, replay, run, write_gradients
-from test_advice import names_of
+from conftest import (
+    TREE,
+    Array,
+    gradecho,
+    names_of,
+    read_log,
+    replay,
+    run,
+    write_gradients,
+)
 
 SAMPLES, REPLICAS, BATCH = 24, 4, 16
 LAYERS = {"a": (24, 20), "b": (16, 24), "c": (24, 24), "bias": (24,)}
@@ -95,13 +103,11 @@ def test_noise_that_doubled_is_found_where_it_did(folder: Path) -> None:
 
 
 def test_numbers_are_averages_of_the_log(folder: Path) -> None:
-    import conftest
-
     found = diff_json(folder / "run0.h5", folder / "run1.h5")
     at = {(x["layer"], x["number"]): x for x in found["differences"]}
     assert {number for _, number in at} == NUMBERS
     for side, name in (("a", "run0"), ("b", "run1")):
-        log = conftest.read_log(folder / f"{name}.h5")
+        log = read_log(folder / f"{name}.h5")
         scale = BATCH * log.of("a", "noise_trace").sum() / log.of("a", "grad_sqnorm").sum()
         for number, expected in (
             ("sigma2", log.of("a", "sigma2").mean()),
@@ -173,8 +179,6 @@ def test_refusals(folder: Path, options: list[str], part: str) -> None:
 
 
 def test_every_name_is_documented(folder: Path) -> None:
-    from conftest import TREE
-
     page = (TREE / "docs" / "inspect-json.md").read_text().split("gradecho diff")[1]
     for name in names_of(diff_json(folder / "run0.h5", folder / "loud.h5")) | NUMBERS:
         assert f"`{name}`" in page, name
