@@ -21,7 +21,8 @@ EXCLUDED = {
         r"__tls_get_addr __errno_location __stack_chk_fail __ctype_b_loc"
     ),
     "arithmetic": (
-        r"ceil cos erfc exp exp2 floor fmax fmin log log1p lrint pow sin sincos sqrt "
+        r"ceil copysign cos erfc exp exp2 floor fmax fmin hypot ldexp log log10 log1p lrint pow rint sin "
+        r"sincos sqrt "
         r"cblas_\w+"
     ),
     "text and memory in place: nothing to acquire, no way to fail": (
@@ -43,7 +44,7 @@ EXCLUDED = {
     ),
     "allocates in a library whose allocations are made to fail one by one": (
         r"json_(array|object|string|integer|real|pack|dumpf|dumps|array_append_new"
-        r"|object_set_new) "
+        r"|object_set_new|object_update) "
         r"yaml_parser_(initialize|load)"
     ),
     "gives back, and says nothing": (
