@@ -65,7 +65,7 @@ static bool allocate(const ge_mean *mean, struct way *way)
     way->received = ge_alloc_aligned(
         size > 1 ? size * share_of(mean, mean->piece) : 0, width(mean));
     way->out = ge_alloc_aligned(mean->piece, sizeof *way->out);
-    way->requests = ge_alloc(2 * size, sizeof *way->requests);
+    way->requests = ge_alloc(2 * size, sizeof(MPI_Request));
     return way->mine != NULL && way->received != NULL && way->out != NULL &&
            way->requests != NULL;
 }

@@ -21,7 +21,7 @@ EXCLUDED = {
         r"__tls_get_addr __errno_location __stack_chk_fail __ctype_b_loc"
     ),
     "arithmetic": (
-        r"ceil cos erfc exp exp2 floor fmax fmin log log1p lrint pow sin sincos sqrt "
+        r"ceil cos erfc exp exp2 floor fmax fmin frexp log log1p lrint pow sin sincos sqrt "
         r"cblas_\w+"
     ),
     "text and memory in place: nothing to acquire, no way to fail": (
