@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+from gradecho._closing import Closing
 from gradecho._errors import GradechoError
 from gradecho._file import (
     HDF5_ERRORS,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 __all__ = [
+    "Alarm",
     "Field",
     "Layer",
     "Log",
@@ -77,6 +78,17 @@ class Field:
     long_name: str
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm, from the sample that raised it to the last before it was over."""
+
+    rule: str
+    first_step: int
+    last_step: int
+    raised: bool  # still, at the last sample
+    layers: tuple[str, ...]  # for which it was raised at any time
+
+
 def open_log(path: str | os.PathLike[str], *, deadline: float = DEADLINE) -> Log:
     """Open a log: finished, growing, or left by a killed monitor.
 
@@ -88,7 +100,7 @@ def open_log(path: str | os.PathLike[str], *, deadline: float = DEADLINE) -> Log
     return Log(path, deadline=deadline)
 
 
-class Log:
+class Log(Closing):
     """A log, as of one moment; see open_log(). Used by one thread."""
 
     def __init__(
@@ -221,6 +233,32 @@ class Log:
         else:
             known = np.isfinite(self.read("echo")).any(axis=2)
         return known
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """All alarms so far, in the order of their beginning."""
+        if "alarms" not in self or not len(self):
+            return []
+        names = str(_text(self._open_file["alarms"].attrs["flag_meanings"])).split()
+        steps, bits = self.steps, np.maximum(self.read("alarms"), 0)
+        by_layer = np.maximum(self.read("layer_alarms"), 0)
+        found: list[Alarm] = []
+        for bit, rule in enumerate(names):
+            raised = np.r_[False, bits >> bit & 1 != 0, False]
+            edges = np.flatnonzero(raised[1:] != raised[:-1])
+            for first, end in zip(edges[::2], edges[1::2]):
+                there = (by_layer[first:end] >> bit & 1).any(axis=0)
+                layers = tuple(self.layers[i].name for i in np.flatnonzero(there))
+                found.append(
+                    Alarm(
+                        rule,
+                        int(steps[first]),
+                        int(steps[end - 1]),
+                        bool(end == len(self)),
+                        layers,
+                    )
+                )
+        return sorted(found, key=lambda alarm: alarm.first_step)
 
     # ---- values ----
 
@@ -426,17 +464,6 @@ class Log:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Sample:

@@ -29,7 +29,8 @@ gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
     /* MPI, which has not started, may not be asked why. */
     GE_FAIL_IF(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) !=
                    MPI_SUCCESS,
-               GRADECHO_E_MPI, "MPI_Init_thread failed");
+               GRADECHO_E_MPI,
+               "MPI_Init_thread failed; gradecho doctor looks for the cause");
     GE_TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &made->world));
     GE_TRY_MPI(MPI_Comm_set_errhandler(made->world, MPI_ERRORS_RETURN));
     GE_TRY_MPI(MPI_Comm_rank(made->world, &made->rank));
