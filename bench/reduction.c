@@ -1,15 +1,17 @@
 /*
  * reduction.c - what the mean and the squared deviations of a gradient cost,
- * and how exact they are, three ways:
+ * and how exact they are, four ways:
  *
  *   plain     MPI_Allreduce(MPI_SUM) of floats: the mean alone, no deviations
  *   pairwise  one all-reduce whose operation merges (count, mean, squared
  *             deviations) of tiles of entries pair by pair (Chan, Golub and
  *             LeVeque 1983)
- *   centred   ours: ge_mean_piece(), then the squared differences from the
- *             mean, summed over ranks
+ *   centred   the arithmetic of ours alone: the mean by pieces (mean.h), each
+ *             rank's squared differences from it, their sum
+ *   sample    ours, all of it: ge_engine_measure() of a sample without echoes,
+ *             from the vote on; layers of 512 x 512 and 512
  *
- * usage: mpirun -n RANKS bench_reduction [--large] [--repeat N]
+ * usage: mpirun -n RANKS bench_reduction [--large] [--only MB] [--repeat N]
  */
 #include <math.h>
 #include <mpi.h>
@@ -19,11 +21,14 @@
 #include <string.h>
 
 #include "comm.h"
+#include "engine.h"
 #include "mean.h"
 #include "memory.h"
 #include "moments.h"
+#include "source_memory.h"
+#include "writer.h"
 
-enum { TILE = 4096, PIECE = 1 << 20, REPEAT_MAX = 99 };
+enum { TILE = 4096, PIECE = 1 << 16, REPEAT_MAX = 99, SIDE = 512 };
 
 struct tile {
     double n, m2;
@@ -42,6 +47,10 @@ struct bench {
     MPI_Datatype tile_type;
     MPI_Op merge;
     ge_mean *reducer;
+    struct ge_config config;
+    struct ge_source *source;
+    ge_engine *engine;
+    struct ge_row row;
 };
 
 static void need(int true_of, const char *what)
@@ -141,26 +150,56 @@ static double pairwise(struct bench *b)
     return sum;
 }
 
+/* The oldest piece under way has its mean. */
+static double use_piece(struct bench *b, float *mean)
+{
+    struct ge_mean_piece piece;
+
+    need(ge_mean_finish(b->reducer, &piece) == GRADECHO_OK, "the mean fails");
+    memcpy(mean, piece.mean, PIECE * sizeof *mean);
+    return ge_moments_about(piece.mine, piece.mean, PIECE).deviation;
+}
+
 static double centred(struct bench *b)
 {
     const struct ge_mean_span span = {PIECE, (double)b->size};
     double sum = 0.0;
+    size_t at = 0, used = 0;
 
-    for (size_t at = 0; at < b->count; at += PIECE) {
-        need(ge_mean_piece(b->reducer, b->gradient + at, NULL, PIECE, &span,
-                           b->mean + at) == GRADECHO_OK,
-             "the mean fails");
-        sum +=
-            ge_moments_about(b->gradient + at, b->mean + at, PIECE).deviation;
+    while (used < b->count) {
+        if (at < b->count && ge_mean_pending(b->reducer) < GE_MEAN_DEPTH) {
+            memcpy(ge_mean_room(b->reducer), b->gradient + at,
+                   PIECE * sizeof *b->gradient);
+            need(ge_mean_start(b->reducer, PIECE, &span) == GRADECHO_OK,
+                 "the mean fails");
+            at += PIECE;
+        } else {
+            sum += use_piece(b, b->mean + used);
+            used += PIECE;
+        }
     }
     need(ge_comm_sum(b->comm, &sum, 1) == GRADECHO_OK, "the sum fails");
     return sum;
 }
 
+static double sample(struct bench *b)
+{
+    gradecho_status local = GRADECHO_OK;
+
+    need(ge_engine_measure(b->engine, 1, -1, &b->row, &local) ==
+                 GRADECHO_OK &&
+             local == GRADECHO_OK,
+         "the sample fails");
+    return (double)NAN;
+}
+
 static const struct way {
     const char *name;
     double (*run)(struct bench *b);
-} ways[] = {{"plain", plain}, {"pairwise", pairwise}, {"centred", centred}};
+} ways[] = {{"plain", plain},
+            {"pairwise", pairwise},
+            {"centred", centred},
+            {"sample", sample}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static int compare(const void *a, const void *b)
@@ -221,10 +260,21 @@ static void open_bench(struct bench *b, size_t megabytes)
          "out of memory");
     need(ge_mean_create(b->comm, PIECE, false, &b->reducer) == GRADECHO_OK,
          "out of memory");
+    need(ge_config_init(&b->config) == GRADECHO_OK, "out of memory");
+    b->source = source_memory_open(b->comm, b->gradient, b->count, SIDE);
+    need(b->source != NULL && ge_engine_create(b->comm, &b->config, b->source,
+                                               &b->engine) == GRADECHO_OK,
+         "out of memory");
+    const struct ge_dimensions dimensions = ge_engine_dimensions(b->engine);
+    need(ge_row_init(&b->row, &dimensions) == GRADECHO_OK, "out of memory");
 }
 
 static void close_bench(struct bench *b)
 {
+    ge_row_fini(&b->row);
+    ge_engine_destroy(&b->engine);
+    ge_source_close(&b->source);
+    ge_config_fini(&b->config);
     ge_mean_destroy(&b->reducer);
     free(b->gradient);
     free(b->mean);
@@ -276,16 +326,19 @@ static void judge_all(struct bench *b)
 int main(int argc, char **argv)
 {
     struct bench b = {0};
-    int repeat = 11, large = 0;
+    int repeat = 11, large = 0, only = 0;
 
     need(ge_comm_init(&argc, &argv, &b.comm) == GRADECHO_OK, "no MPI");
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--large") == 0)
             large = 1;
+        else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+            only = atoi(argv[++i]);
         else if (strcmp(argv[i], "--repeat") == 0 && i + 1 < argc)
             repeat = atoi(argv[++i]);
         else
-            need(0, "usage: bench_reduction [--large] [--repeat N]");
+            need(0,
+                 "usage: bench_reduction [--large] [--only MB] [--repeat N]");
     }
     need(repeat >= 1 && repeat <= REPEAT_MAX, "--repeat must be 1 to 99");
     b.rank = ge_comm_rank(b.comm);
@@ -297,13 +350,18 @@ int main(int argc, char **argv)
     if (b.rank == 0)
         printf("%d ranks, %d runs\n%-10s %10s %10s %10s %10s\n", b.size, repeat,
                "way", "MB/rank", "median ms", "to plain", "least ms");
-    time_all(&b, 4, repeat);
-    time_all(&b, 64, repeat);
-    if (large)
-        time_all(&b, 512, repeat);
-    if (b.rank == 0)
+    if (only > 0) {
+        time_all(&b, (size_t)only, repeat);
+    } else {
+        time_all(&b, 4, repeat);
+        time_all(&b, 64, repeat);
+        if (large)
+            time_all(&b, 512, repeat);
+    }
+    if (b.rank == 0 && only == 0)
         printf("%-10s %10s %12s\n", "way", "mean/spread", "rel. error");
-    judge_all(&b);
+    if (only == 0)
+        judge_all(&b);
 
     MPI_Op_free(&b.merge);
     MPI_Type_free(&b.tile_type);

@@ -90,6 +90,8 @@ struct gradecho_options {
     const struct gradecho_layer *layers; /* [layer_count], the same table
                                             in the same order on every rank */
     size_t layer_count;                  /* 1 to 65,536 */
+    uint32_t mean; /* 1: room in each sample for the mean over all replicas of
+                      all ranks, see gradecho_write_mean(); else 0 */
 };
 
 /* What a trainer says about a sample. Unknown: NAN, or 0 for batch_size. */
@@ -149,6 +151,22 @@ GRADECHO_API gradecho_status gradecho_write(gradecho *handle, uint32_t replica,
  * layer. NULL if no sample is begun or an index is out of range. */
 GRADECHO_API void *gradecho_place(gradecho *handle, uint32_t replica,
                                   size_t layer);
+
+/* Copy one layer's mean over all replicas of all ranks, which the training's
+ * own allreduce made of this step's gradients, into the sample that was begun.
+ * With the mean of every layer, and `reduce.mean: handoff` in the monitor's
+ * configuration, no gradient crosses the network a second time. It is checked:
+ * it must be the plain mean, before clipping, multiplied by gradient_scale as
+ * the gradients are, and of as many replicas from each rank as this one writes.
+ *
+ * \param data  [rows x cols] row-major, of the layer's dtype
+ * \return GRADECHO_E_ARG  no sample begun, no room (options.mean), data NULL,
+ *                         or an index out of range */
+GRADECHO_API gradecho_status gradecho_write_mean(gradecho *handle, size_t layer,
+                                                 const void *data);
+
+/* The place of one layer's mean, as gradecho_place(). */
+GRADECHO_API void *gradecho_place_mean(gradecho *handle, size_t layer);
 
 /* Hand the sample over and wake the monitor. Layers that were not written
  * are reported as missing for that replica.

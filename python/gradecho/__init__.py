@@ -61,6 +61,7 @@ def watch(
     loss_divisor: float = 1.0,
     batch_size: float | None = None,
     scaler: Any = None,
+    mean: bool = False,
     slots: int = 2,
     wait: float = 0.0,
 ) -> Watch:
@@ -82,6 +83,7 @@ def watch(
     batch_size    examples in a micro-batch; None: the first dimension of the
                   first tensor that the model is called with
     scaler        the GradScaler in use
+    mean          room for the mean, which watch.mean() hands over
     slots         samples in flight; each takes the memory of its gradients
     wait          seconds to wait, at the first step, for a monitor to attach
 
@@ -99,6 +101,7 @@ def watch(
             loss_divisor=loss_divisor,
             batch_size=batch_size,
             scaler=scaler,
+            mean=mean,
             slots=slots,
             wait=wait,
         ),

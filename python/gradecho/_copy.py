@@ -23,6 +23,7 @@ from gradecho._library import Handoff
 from gradecho._model import Weight
 
 Key = tuple[int, int]  # replica, layer
+MEAN = -1  # in place of a replica
 
 
 class Copier:
@@ -58,6 +59,23 @@ class Copier:
             else:
                 with torch.no_grad():
                     self._put_by_torch(key, gradient, again)
+
+    def put_mean(self, layer: int, total: Tensor, parts: int) -> None:
+        """Write the mean, a total of so many parts that has been reduced."""
+        with self._lock, torch.no_grad():
+            # What lies on a GPU is copied later, when clipping or the optimizer
+            # may have changed it.
+            if parts > 1 or total.is_cuda:
+                total = total / parts
+            if (
+                total.is_cpu
+                and not total.is_sparse
+                and total.dtype is self._dtypes[layer]
+                and total.is_contiguous()
+            ):
+                self._handoff.write_mean(layer, total.data_ptr())
+            else:
+                self._put_by_torch((MEAN, layer), total, again=False)
 
     def _put_by_torch(self, key: Key, gradient: Tensor, again: bool) -> None:
         if gradient.is_sparse:
@@ -96,7 +114,10 @@ class Copier:
 
     def _place(self, replica: int, layer: int) -> Tensor:
         """The gradient's place as a tensor; there is one for each slot."""
-        address = self._handoff.place(replica, layer)
+        if replica == MEAN:
+            address = self._handoff.place_mean(layer)
+        else:
+            address = self._handoff.place(replica, layer)
         place = self._places.get(address)
         if place is None:
             shape, dtype = self._shapes[layer], self._dtypes[layer]

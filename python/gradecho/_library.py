@@ -65,6 +65,7 @@ class _Options(ctypes.Structure):
         ("replicas", ctypes.c_uint32),
         ("layers", ctypes.POINTER(_Layer)),
         ("layer_count", ctypes.c_size_t),
+        ("mean", ctypes.c_uint32),
     )
 
 
@@ -96,6 +97,8 @@ _SIGNATURES = {
         ctypes.c_void_p,
         (_HANDLE, ctypes.c_uint32, ctypes.c_size_t),
     ),
+    "write_mean": (ctypes.c_int, (_HANDLE, ctypes.c_size_t, ctypes.c_void_p)),
+    "place_mean": (ctypes.c_void_p, (_HANDLE, ctypes.c_size_t)),
     "publish": (ctypes.c_int, (_HANDLE, ctypes.POINTER(_Meta))),
     "cancel": (None, (_HANDLE,)),
     "attached": (ctypes.c_int, (_HANDLE,)),
@@ -167,6 +170,7 @@ class Handoff:
         world: int = 1,
         slots: int = 2,
         replicas: int = 1,
+        mean: bool = False,
     ) -> None:
         lib = library()
         table = (_Layer * len(layers))(
@@ -177,6 +181,7 @@ class Handoff:
         options.rank, options.world = rank, world
         options.slots, options.replicas = slots, replicas
         options.layers, options.layer_count = table, len(layers)
+        options.mean = mean
         self._lib = lib
         self._handle = _HANDLE()
         self.replicas = replicas
@@ -212,6 +217,16 @@ class Handoff:
         address = self._lib.gradecho_place(self._handle, replica, layer)
         if address is None:
             raise HandoffError(f"no place for replica {replica} layer {layer}")
+        return int(address)
+
+    def write_mean(self, layer: int, address: int) -> None:
+        self._check(self._lib.gradecho_write_mean(self._handle, layer, address))
+
+    def place_mean(self, layer: int) -> int:
+        """Address to write the mean in place."""
+        address = self._lib.gradecho_place_mean(self._handle, layer)
+        if address is None:
+            raise HandoffError(f"no place for the mean of layer {layer}")
         return int(address)
 
     def publish(

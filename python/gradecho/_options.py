@@ -20,6 +20,7 @@ class Options:
     loss_divisor: float = 1.0
     batch_size: float | None = None
     scaler: Any = None
+    mean: bool = False
     slots: int = 2
     wait: float = 0.0
 

@@ -134,6 +134,20 @@ class Watch:
             if self._step is not None and self._step.sampled:
                 self._step.losses.append(later(value))
 
+    def mean(self) -> None:
+        """Hand over the mean that DDP's allreduce has left in the gradients, so
+        that the monitors need not form it again. Call it after the step's last
+        backward pass and before anything changes a gradient: unscaling,
+        clipping, the optimizer. Needs gradecho.watch(..., mean=True), and
+        `reduce.mean: handoff` at the monitors. Costs nothing in a step that is
+        not sampled."""
+        if not self._options.mean:
+            raise GradechoError("mean() needs gradecho.watch(..., mean=True)")
+        with self._guard():
+            step = self._step
+            if step is not None and step.sampled and self._failure is None:
+                self._put_mean(step)
+
     @contextmanager
     def micro_batch(self) -> Iterator[None]:
         """All backward passes inside make one replica. Needed only where a
@@ -234,6 +248,7 @@ class Watch:
             world=world,
             slots=self._options.slots,
             replicas=replicas,
+            mean=self._options.mean,
         )
         self._copier = Copier(self._handoff, self._weights)
         deadline = time.monotonic() + self._options.wait
@@ -419,6 +434,19 @@ class Watch:
             self._put(step, layer, gradient)
         except Exception as error:
             self._fail(error)
+
+    def _put_mean(self, step: Step) -> None:
+        assert self._handoff is not None
+        assert self._copier is not None
+        # A gradient is the sum over the micro-batches of the mean over ranks.
+        parts = 1 if self._options.average else step.micro + self._arrived
+        if self._model.kind == "sharded":
+            self._tell_once("mean() has no effect: fully_shard() leaves no whole mean")
+        elif parts <= self._handoff.replicas:  # else not the mean of these
+            for layer, weight in enumerate(self._weights):
+                gradient = weight.parameter.grad
+                if gradient is not None:
+                    self._copier.put_mean(layer, gradient.detach(), parts)
 
     def _put(self, step: Step, layer: int, gradient: Tensor) -> None:
         assert self._handoff is not None

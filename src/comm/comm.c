@@ -29,7 +29,8 @@ gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
     /* MPI, which has not started, may not be asked why. */
     GE_FAIL_IF(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) !=
                    MPI_SUCCESS,
-               GRADECHO_E_MPI, "MPI_Init_thread failed");
+               GRADECHO_E_MPI,
+               "MPI_Init_thread failed; gradecho doctor looks for the cause");
     GE_TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &made->world));
     GE_TRY_MPI(MPI_Comm_set_errhandler(made->world, MPI_ERRORS_RETURN));
     GE_TRY_MPI(MPI_Comm_rank(made->world, &made->rank));
@@ -101,6 +102,11 @@ void ge_comm_set_terminated(ge_comm *comm,
     comm->terminated = terminated;
 }
 
+uint64_t ge_comm_sent(const ge_comm *comm)
+{
+    return comm->sent;
+}
+
 void ge_comm_sleep(double seconds)
 {
     const double whole = floor(seconds);
@@ -149,7 +155,8 @@ fail:
 }
 
 static gradecho_status reduce(ge_comm *comm, void *values, size_t count,
-                              size_t size, MPI_Datatype type, MPI_Op operation)
+                              size_t size, MPI_Datatype type, MPI_Op operation,
+                              enum ge_patience patience)
 {
     gradecho_status status = GRADECHO_OK;
     char *at = values;
@@ -160,7 +167,8 @@ static gradecho_status reduce(ge_comm *comm, void *values, size_t count,
 
         GE_TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, at, (int)n, type, operation,
                                   comm->world, &request));
-        GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
+        GE_TRY(ge_comm_wait(comm, &request, 1, patience));
+        comm->sent += n * size;
         at += n * size;
         count -= n;
     }
@@ -170,12 +178,14 @@ fail:
 
 gradecho_status ge_comm_max(ge_comm *comm, int64_t *values, size_t count)
 {
-    return reduce(comm, values, count, sizeof *values, MPI_INT64_T, MPI_MAX);
+    return reduce(comm, values, count, sizeof *values, MPI_INT64_T, MPI_MAX,
+                  GE_IDLE);
 }
 
 gradecho_status ge_comm_sum(ge_comm *comm, double *values, size_t count)
 {
-    return reduce(comm, values, count, sizeof *values, MPI_DOUBLE, MPI_SUM);
+    return reduce(comm, values, count, sizeof *values, MPI_DOUBLE, MPI_SUM,
+                  GE_BULK);
 }
 
 gradecho_status ge_comm_broadcast(ge_comm *comm, void *data, size_t bytes,
@@ -191,6 +201,7 @@ gradecho_status ge_comm_broadcast(ge_comm *comm, void *data, size_t bytes,
         GE_TRY_MPI(
             MPI_Ibcast(at, (int)n, MPI_BYTE, root, comm->world, &request));
         GE_TRY(ge_comm_wait(comm, &request, 1, GE_IDLE));
+        comm->sent += comm->rank == root ? n : 0;
         at += n;
         bytes -= n;
     }
@@ -228,6 +239,7 @@ gradecho_status ge_comm_gather(ge_comm *comm, const double *mine, size_t count,
             GE_TRY_MPI(MPI_Isend(mine + done, (int)n, MPI_DOUBLE, 0, 0,
                                  comm->world, comm->requests));
             GE_TRY(ge_comm_wait(comm, comm->requests, 1, GE_IDLE));
+            comm->sent += n * sizeof *mine;
         }
         done += n;
     }
@@ -251,6 +263,7 @@ gradecho_status ge_comm_shift(ge_comm *comm, int distance, const float *mine,
         GE_TRY_MPI(MPI_Isend(mine + done, (int)n, MPI_FLOAT, to, 1, comm->world,
                              &requests[1]));
         GE_TRY(ge_comm_wait(comm, requests, 2, GE_IDLE));
+        comm->sent += n * sizeof *mine;
         done += n;
     }
 fail:

@@ -7,12 +7,12 @@
  *
  * How it waits. The training owns the cores: a rank that waits for its peers
  * must sleep. Every operation is non-blocking and polled: *idle* operations
- * (the default) back off to sleeps of 2 ms, *bulk* ones (mean.h), which run
- * once an idle one has brought all ranks together, yield, and fall back to
- * sleeping when nothing comes for a while. What does not complete within the
- * timeout is GRADECHO_E_TIMEOUT and final: its request and buffers are
- * abandoned to MPI, and the caller leaves through ge_comm_abort(). Rank 0 gives
- * up first, and tells which ranks on which hosts do not answer.
+ * (the default) back off to sleeps of 2 ms, *bulk* ones (sums, and mean.h),
+ * which run once an idle one has brought all ranks together, yield, and fall
+ * back to sleeping when nothing comes for a while. What does not complete
+ * within the timeout is GRADECHO_E_TIMEOUT and final: its request and buffers
+ * are abandoned to MPI, and the caller leaves through ge_comm_abort(). Rank 0
+ * gives up first, and tells which ranks on which hosts do not answer.
  */
 #ifndef GRADECHO_COMM_COMM_H
 #define GRADECHO_COMM_COMM_H
@@ -58,7 +58,7 @@ GRADECHO_MUST_CHECK gradecho_status ge_comm_max(ge_comm *comm, int64_t *values,
 
 /* Element-wise sum over ranks, in place, double precision; any count. The
  * order of additions is MPI's: for whole numbers, or where the last bits do
- * not matter. */
+ * not matter. Bulk: every rank must be on its way here. */
 GRADECHO_MUST_CHECK gradecho_status ge_comm_sum(ge_comm *comm, double *values,
                                                 size_t count);
 
@@ -92,6 +92,10 @@ GRADECHO_MUST_CHECK gradecho_status ge_comm_shift(ge_comm *comm, int distance,
  * off afterwards on all. */
 GRADECHO_MUST_CHECK gradecho_status ge_comm_agree(ge_comm *comm,
                                                   gradecho_status local);
+
+/* Local. Bytes that this rank has given to MPI so far: of a message what was
+ * sent, of a collective operation what this rank put in. */
+uint64_t ge_comm_sent(const ge_comm *comm);
 
 /* Local. Sleep, for loops that wait for the outside world. Returns early on a
  * signal. */

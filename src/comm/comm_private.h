@@ -25,6 +25,7 @@ struct ge_comm {
     MPI_Request *requests;                   /* [size] of a gather */
     char (*hosts)[GE_HOST_MAX];              /* [size] names, for messages */
     const volatile sig_atomic_t *terminated; /* see comm.h; or NULL */
+    uint64_t sent;                           /* bytes, see ge_comm_sent() */
     bool called;                             /* rank 0 is about to give up */
     char word;            /* what lost.c sends and receives */
     double terminated_at; /* MPI_Wtime() when it was first seen; 0: not yet */

@@ -7,19 +7,39 @@
 
 #include "comm_private.h"
 #include "memory.h"
+#include "vector.h"
+
+enum { TAG_EXCHANGE = 4, TAG_GATHER = 5 }; /* lost.c has 2 and 3 */
+
+/* Entries that are added up at a time: their sum stays in the fastest cache. */
+enum { BLOCK = 1024 };
+
+/* A piece under way. */
+struct way {
+    enum { EMPTY, EXCHANGING, GATHERING } state;
+    size_t count;
+    const struct ge_mean_span *spans;
+    void *mine;            /* [piece] of float or double */
+    void *received;        /* [size x share] of the same, but for my own part */
+    float *out;            /* [piece] */
+    MPI_Request *requests; /* [2 x size] */
+    int posted;            /* of them */
+};
 
 struct ge_mean {
     ge_comm *comm;
     size_t piece;
     bool wide;
-    void *nothing;  /* [piece] zeros, for a rank that has no replica */
-    void *received; /* [size x share] of float or double */
-    double *sum;    /* [share] */
-    /* Partition of the current piece, as MPI wants it. */
-    int *counts, *starts;           /* [size] shares of the piece */
-    int *from_counts, *from_starts; /* [size] what my share receives */
+    struct way way[GE_MEAN_DEPTH];
+    size_t started, finished; /* pieces so far; n is at way[n % DEPTH] */
 };
 
+static size_t width(const ge_mean *mean)
+{
+    return mean->wide ? sizeof(double) : sizeof(float);
+}
+
+/* Share i is [i share, (i+1) share) of the piece, cut off at its end. */
 static size_t share_of(const ge_mean *mean, size_t count)
 {
     const size_t size = (size_t)mean->comm->size;
@@ -27,28 +47,41 @@ static size_t share_of(const ge_mean *mean, size_t count)
     return (count + size - 1) / size;
 }
 
+static size_t start_of(const ge_mean *mean, size_t count, int rank)
+{
+    return ge_min_size((size_t)rank * share_of(mean, count), count);
+}
+
+static size_t count_of(const ge_mean *mean, size_t count, int rank)
+{
+    return start_of(mean, count, rank + 1) - start_of(mean, count, rank);
+}
+
+static bool allocate(const ge_mean *mean, struct way *way)
+{
+    const size_t size = (size_t)mean->comm->size;
+
+    way->mine = ge_alloc_aligned(mean->piece, width(mean));
+    way->received = ge_alloc_aligned(
+        size > 1 ? size * share_of(mean, mean->piece) : 0, width(mean));
+    way->out = ge_alloc_aligned(mean->piece, sizeof *way->out);
+    way->requests = ge_alloc(2 * size, sizeof *way->requests);
+    return way->mine != NULL && way->received != NULL && way->out != NULL &&
+           way->requests != NULL;
+}
+
 gradecho_status ge_mean_create(ge_comm *comm, size_t piece, bool wide,
                                ge_mean **mean)
 {
     gradecho_status status = GRADECHO_OK;
-    const size_t width = wide ? sizeof(double) : sizeof(float);
-    const size_t size = (size_t)comm->size;
     ge_mean *made = ge_alloc(1, sizeof *made);
 
     GE_FAIL_IF(made == NULL || piece > INT_MAX / 2, GRADECHO_E_NOMEM,
                "no memory for the mean");
     *made = (ge_mean){.comm = comm, .piece = piece, .wide = wide};
-    made->nothing = ge_alloc_aligned(piece, width);
-    made->received = ge_alloc_aligned(size * share_of(made, piece), width);
-    made->sum = ge_alloc_aligned(share_of(made, piece), sizeof(double));
-    made->counts = ge_alloc(4 * size, sizeof(int));
-    GE_FAIL_IF(made->nothing == NULL || made->received == NULL ||
-                   made->sum == NULL || made->counts == NULL,
-               GRADECHO_E_NOMEM, "no memory for the mean of %zu entries",
-               piece);
-    made->starts = made->counts + size;
-    made->from_counts = made->starts + size;
-    made->from_starts = made->from_counts + size;
+    for (size_t i = 0; i < GE_MEAN_DEPTH; i++)
+        GE_FAIL_IF(!allocate(made, &made->way[i]), GRADECHO_E_NOMEM,
+                   "no memory for the mean of %zu entries", piece);
     *mean = made;
     return GRADECHO_OK;
 fail:
@@ -60,101 +93,230 @@ void ge_mean_destroy(ge_mean **mean)
 {
     if (*mean == NULL)
         return;
-    free((*mean)->nothing);
-    free((*mean)->received);
-    free((*mean)->sum);
-    free((*mean)->counts);
+    for (size_t i = 0; i < GE_MEAN_DEPTH; i++) {
+        struct way *way = &(*mean)->way[i];
+
+        if (way->state != EMPTY)
+            continue;
+        free(way->mine);
+        free(way->received);
+        free(way->out);
+        free(way->requests);
+    }
     free(*mean);
     *mean = NULL;
 }
 
-/* Share i is [i share, (i+1) share) of the piece, cut off at its end. */
-static void partition(ge_mean *mean, size_t count)
+size_t ge_mean_pending(const ge_mean *mean)
 {
-    const size_t share = share_of(mean, count);
-    const size_t size = (size_t)mean->comm->size;
-    const size_t me = (size_t)mean->comm->rank;
+    return mean->started - mean->finished;
+}
 
-    for (size_t i = 0; i < size; i++) {
-        const size_t start = ge_min_size(i * share, count);
+void *ge_mean_room(ge_mean *mean)
+{
+    return mean->way[mean->started % GE_MEAN_DEPTH].mine;
+}
 
-        mean->starts[i] = (int)start;
-        mean->counts[i] = (int)(ge_min_size(start + share, count) - start);
-    }
-    for (size_t i = 0; i < size; i++) {
-        mean->from_counts[i] = mean->counts[me];
-        mean->from_starts[i] = (int)i * mean->counts[me];
+/* ---- arithmetic ---- */
+
+/* sum[i] = the ranks' entries, in order of rank; parts lie `stride` apart,
+ * except for that of rank `me`, which is at `mine`. */
+#define GE_ADD(type)                                                       \
+    do {                                                                   \
+        for (size_t i = 0; i < count; i++)                                 \
+            sum[i] = 0.0;                                                  \
+        for (size_t r = 0; r < size; r++) {                                \
+            const type *part = r == me ? (const type *)mine                \
+                                       : (const type *)parts + r * stride; \
+                                                                           \
+            for (size_t i = 0; i < count; i++)                             \
+                sum[i] += (double)part[first + i];                         \
+        }                                                                  \
+    } while (0)
+
+GE_INLINE void add(bool wide, const void *parts, const void *mine, size_t me,
+                   size_t size, size_t stride, size_t first, size_t count,
+                   double *restrict sum)
+{
+    if (wide)
+        GE_ADD(double);
+    else
+        GE_ADD(float);
+}
+
+GE_WIDE static void add_wide(bool wide, const void *parts, const void *mine,
+                             size_t me, size_t size, size_t stride,
+                             size_t first, size_t count, double *restrict sum)
+{
+    add(wide, parts, mine, me, size, stride, first, count, sum);
+}
+
+GE_INLINE void divide(const double *restrict sum, size_t count, double replicas,
+                      float *restrict out)
+{
+    int exponent = 0;
+
+    /* By a power of two, a product is the same and many times faster. */
+    if (frexp(replicas, &exponent) == 0.5) {
+        const double part = 1.0 / replicas;
+
+        for (size_t i = 0; i < count; i++)
+            out[i] = (float)(sum[i] * part);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            out[i] = (float)(sum[i] / replicas);
     }
 }
 
-/* Add up the `parts` copies of my share, in order of rank. */
-static void add_parts(const ge_mean *mean, const void *copies, size_t parts,
-                      size_t count)
+GE_WIDE static void divide_wide(const double *restrict sum, size_t count,
+                                double replicas, float *restrict out)
 {
-    memset(mean->sum, 0, count * sizeof(double));
-    for (size_t p = 0; p < parts; p++) {
-        if (mean->wide) {
-            const double *part = (const double *)copies + p * count;
+    divide(sum, count, replicas, out);
+}
 
-            for (size_t i = 0; i < count; i++)
-                mean->sum[i] += part[i];
-        } else {
-            const float *part = (const float *)copies + p * count;
+/* My share of the piece. */
+static void form_share(const ge_mean *mean, struct way *way)
+{
+    const int rank = mean->comm->rank;
+    const size_t me = (size_t)rank, size = (size_t)mean->comm->size;
+    const size_t start = start_of(mean, way->count, rank);
+    const size_t count = count_of(mean, way->count, rank);
+    const char *mine = (const char *)way->mine + start * width(mean);
+    const struct ge_mean_span *span = way->spans;
+    size_t span_end = span->count; /* in the piece */
 
-            for (size_t i = 0; i < count; i++)
-                mean->sum[i] += (double)part[i];
+    for (size_t first = 0; first < count; first += BLOCK) {
+        const size_t n = ge_min_size(count - first, BLOCK);
+        double sum[BLOCK];
+
+        if (ge_has_wide())
+            add_wide(mean->wide, way->received, mine, me, size, count, first, n,
+                     sum);
+        else
+            add(mean->wide, way->received, mine, me, size, count, first, n,
+                sum);
+        for (size_t done = 0; done < n;) {
+            const size_t at = start + first + done;
+
+            while (span_end <= at)
+                span_end += (++span)->count;
+            const size_t run = ge_min_size(n - done, span_end - at);
+
+            if (ge_has_wide())
+                divide_wide(sum + done, run, span->replicas, way->out + at);
+            else
+                divide(sum + done, run, span->replicas, way->out + at);
+            done += run;
         }
     }
 }
 
-/* out[i] = sum[i]/K, i counted from `start` of the piece, K by span. */
-static void divide(const double *sum, size_t start, size_t count,
-                   const struct ge_mean_span *spans, float *out)
-{
-    size_t done = 0, span_start = 0;
+/* ---- transport ---- */
 
-    for (; done < count; span_start += spans->count, spans++) {
-        const size_t span_end = span_start + spans->count;
-
-        if (span_end <= start + done)
-            continue;
-        const size_t end = ge_min_size(span_end - start, count);
-        for (; done < end; done++)
-            out[done] = (float)(sum[done] / spans->replicas);
-    }
-}
-
-gradecho_status ge_mean_piece(ge_mean *mean, const float *narrow,
-                              const double *sums, size_t count,
-                              const struct ge_mean_span *spans, float *out)
+/* Send `count` entries of `type` to a peer, and receive from it. What is
+ * posted is counted at once: should the other fail, MPI has it. */
+static gradecho_status swap(ge_mean *mean, struct way *way, int peer, int tag,
+                            MPI_Datatype type, const void *from, size_t count,
+                            void *to, size_t to_count)
 {
     gradecho_status status = GRADECHO_OK;
-    ge_comm *comm = mean->comm;
-    const MPI_Datatype type = mean->wide ? MPI_DOUBLE : MPI_FLOAT;
-    const void *mine = mean->wide       ? (const void *)sums
-                       : narrow != NULL ? (const void *)narrow
-                                        : mean->nothing;
-    MPI_Request request = MPI_REQUEST_NULL;
+    const MPI_Comm world = mean->comm->world;
 
-    partition(mean, count);
-    const size_t start = (size_t)mean->starts[comm->rank];
-    const size_t share = (size_t)mean->counts[comm->rank];
-
-    if (comm->size == 1) {
-        add_parts(mean, mine, 1, count);
-        divide(mean->sum, 0, count, spans, out);
-        return GRADECHO_OK;
+    if (to_count > 0) {
+        GE_TRY_MPI(MPI_Irecv(to, (int)to_count, type, peer, tag, world,
+                             &way->requests[way->posted]));
+        way->posted++;
     }
-    GE_TRY_MPI(MPI_Ialltoallv(mine, mean->counts, mean->starts, type,
-                              mean->received, mean->from_counts,
-                              mean->from_starts, type, comm->world, &request));
-    GE_TRY(ge_comm_wait(comm, &request, 1, GE_BULK));
-    add_parts(mean, mean->received, (size_t)comm->size, share);
-    divide(mean->sum, start, share, spans, out + start);
-    GE_TRY_MPI(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, out,
-                               mean->counts, mean->starts, MPI_FLOAT,
-                               comm->world, &request));
-    GE_TRY(ge_comm_wait(comm, &request, 1, GE_BULK));
+    if (count > 0) {
+        GE_TRY_MPI(MPI_Isend(from, (int)count, type, peer, tag, world,
+                             &way->requests[way->posted]));
+        way->posted++;
+        mean->comm->sent +=
+            count * (type == MPI_DOUBLE ? sizeof(double) : sizeof(float));
+    }
+fail:
+    return status;
+}
+
+/* Each peer's share of what I have, for my share of what it has. Neighbours
+ * first, so that not all begin with the same. */
+static gradecho_status exchange(ge_mean *mean, struct way *way)
+{
+    gradecho_status status = GRADECHO_OK;
+    const int rank = mean->comm->rank, size = mean->comm->size;
+    const size_t share = count_of(mean, way->count, rank);
+    const size_t bytes = width(mean);
+
+    way->state = EXCHANGING;
+    way->posted = 0;
+    for (int i = 1; i < size; i++) {
+        const int peer = (rank + i) % size;
+
+        GE_TRY(swap(
+            mean, way, peer, TAG_EXCHANGE, mean->wide ? MPI_DOUBLE : MPI_FLOAT,
+            (char *)way->mine + start_of(mean, way->count, peer) * bytes,
+            count_of(mean, way->count, peer),
+            (char *)way->received + (size_t)peer * share * bytes, share));
+    }
+fail:
+    return status;
+}
+
+/* My share of the mean to all, theirs to me. */
+static gradecho_status gather(ge_mean *mean, struct way *way)
+{
+    gradecho_status status = GRADECHO_OK;
+    const int rank = mean->comm->rank, size = mean->comm->size;
+
+    GE_TRY(ge_comm_wait(mean->comm, way->requests, way->posted, GE_BULK));
+    form_share(mean, way);
+    way->state = GATHERING;
+    way->posted = 0;
+    for (int i = 1; i < size; i++) {
+        const int peer = (rank + i) % size;
+
+        GE_TRY(swap(mean, way, peer, TAG_GATHER, MPI_FLOAT,
+                    way->out + start_of(mean, way->count, rank),
+                    count_of(mean, way->count, rank),
+                    way->out + start_of(mean, way->count, peer),
+                    count_of(mean, way->count, peer)));
+    }
+fail:
+    return status;
+}
+
+gradecho_status ge_mean_start(ge_mean *mean, size_t count,
+                              const struct ge_mean_span *spans)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct way *way = &mean->way[mean->started % GE_MEAN_DEPTH];
+
+    way->count = count;
+    way->spans = spans;
+    mean->started++;
+    GE_TRY(exchange(mean, way));
+    if (ge_mean_pending(mean) > 1) {
+        struct way *before = &mean->way[(mean->started - 2) % GE_MEAN_DEPTH];
+
+        if (before->state == EXCHANGING)
+            GE_TRY(gather(mean, before));
+    }
+fail:
+    return status;
+}
+
+gradecho_status ge_mean_finish(ge_mean *mean, struct ge_mean_piece *piece)
+{
+    gradecho_status status = GRADECHO_OK;
+    struct way *way = &mean->way[mean->finished % GE_MEAN_DEPTH];
+
+    if (way->state == EXCHANGING)
+        GE_TRY(gather(mean, way));
+    GE_TRY(ge_comm_wait(mean->comm, way->requests, way->posted, GE_BULK));
+    way->state = EMPTY;
+    mean->finished++;
+    *piece = (struct ge_mean_piece){.mean = way->out,
+                                    .mine = mean->wide ? NULL : way->mine};
 fail:
     return status;
 }

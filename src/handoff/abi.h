@@ -2,8 +2,8 @@
  * abi.h - the bytes that a trainer and a monitor share.
  *
  *     header | layer table | slot 0 | slot 1 | ...
- *     slot   = slot header | presence [replica][layer] | payload
- *     payload = replica block 0 | replica block 1 | ...
+ *     slot   = slot header | presence [block][layer] | payload
+ *     payload = replica block 0 | replica block 1 | ... | the mean's, if any
  *     replica block = layer 0 | layer 1 | ...   (each 64-byte aligned)
  *
  * Any change of a size, offset, meaning or memory order bumps GE_ABI_VERSION.
@@ -32,7 +32,7 @@
 #include "gradecho/handoff.h"
 
 #define GE_ABI_MAGIC UINT64_C(0x4f48434544415247) /* "GRADECHO" */
-#define GE_ABI_VERSION UINT32_C(2)
+#define GE_ABI_VERSION UINT32_C(3)
 #define GE_ABI_LINE 64
 /* What header.closed says at the end. Not 1: a stray byte must not end the
  * measurement of all the others, whose training would seem to be over. */
@@ -68,7 +68,9 @@ struct ge_abi_header {
     uint64_t presence_offset; /* in a slot */
     uint64_t payload_offset;  /* in a slot */
     uint64_t replica_bytes;   /* stride of the replica blocks */
-    uint64_t reserved[3];     /* 0 */
+    uint32_t mean;            /* 1: a block for the mean behind the replicas' */
+    uint32_t reserved_mean;   /* 0 */
+    uint64_t reserved[2];     /* 0 */
 
     /* Line 2: written by the producer alone. */
     _Alignas(GE_ABI_LINE) _Atomic uint64_t head; /* samples published */
@@ -97,7 +99,8 @@ struct ge_abi_slot {
     double loss, batch_size, gradient_scale; /* struct gradecho_meta */
     double time;                             /* Unix seconds at publish */
     uint32_t replicas;                       /* present: 1 .. replicas_max */
-    uint32_t reserved;
+    uint32_t mean_replicas;                  /* that the mean handed over is of,
+                                                over all ranks; 0: there is none */
     /* ge_segment_check() of all of the above. A step that a stray write has
      * made large would have all ranks discard what comes before it. */
     uint64_t check;
@@ -111,7 +114,7 @@ _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
 _Static_assert(sizeof(double) == 8, "binary64");
 
 #define GE_ABI_AT(type, field, at) \
-    _Static_assert(offsetof(struct type, field) == (at), "ABI version 2")
+    _Static_assert(offsetof(struct type, field) == (at), "ABI version 3")
 
 GE_ABI_AT(ge_abi_header, magic, 0);         /* for ever */
 GE_ABI_AT(ge_abi_header, version, 8);       /* for ever */
@@ -130,7 +133,9 @@ GE_ABI_AT(ge_abi_header, slot_bytes, 72);
 GE_ABI_AT(ge_abi_header, presence_offset, 80);
 GE_ABI_AT(ge_abi_header, payload_offset, 88);
 GE_ABI_AT(ge_abi_header, replica_bytes, 96);
-GE_ABI_AT(ge_abi_header, reserved, 104);
+GE_ABI_AT(ge_abi_header, mean, 104);
+GE_ABI_AT(ge_abi_header, reserved_mean, 108);
+GE_ABI_AT(ge_abi_header, reserved, 112);
 GE_ABI_AT(ge_abi_header, head, 128);
 GE_ABI_AT(ge_abi_header, dropped, 136);
 GE_ABI_AT(ge_abi_header, wake, 144);
@@ -139,7 +144,7 @@ GE_ABI_AT(ge_abi_header, tail, 192);
 GE_ABI_AT(ge_abi_header, sample_every, 200);
 GE_ABI_AT(ge_abi_header, attached, 208);
 GE_ABI_AT(ge_abi_header, reserved_consumer, 212);
-_Static_assert(sizeof(struct ge_abi_header) == 256, "ABI version 2");
+_Static_assert(sizeof(struct ge_abi_header) == 256, "ABI version 3");
 
 GE_ABI_AT(ge_abi_layer, name, 0);
 GE_ABI_AT(ge_abi_layer, rows, 256);
@@ -147,7 +152,7 @@ GE_ABI_AT(ge_abi_layer, cols, 264);
 GE_ABI_AT(ge_abi_layer, offset, 272);
 GE_ABI_AT(ge_abi_layer, dtype, 280);
 GE_ABI_AT(ge_abi_layer, reserved, 284);
-_Static_assert(sizeof(struct ge_abi_layer) == 320, "ABI version 2");
+_Static_assert(sizeof(struct ge_abi_layer) == 320, "ABI version 3");
 
 GE_ABI_AT(ge_abi_slot, number, 0);
 GE_ABI_AT(ge_abi_slot, step, 8);
@@ -156,9 +161,9 @@ GE_ABI_AT(ge_abi_slot, batch_size, 24);
 GE_ABI_AT(ge_abi_slot, gradient_scale, 32);
 GE_ABI_AT(ge_abi_slot, time, 40);
 GE_ABI_AT(ge_abi_slot, replicas, 48);
-GE_ABI_AT(ge_abi_slot, reserved, 52);
+GE_ABI_AT(ge_abi_slot, mean_replicas, 52);
 GE_ABI_AT(ge_abi_slot, check, 56);
-_Static_assert(sizeof(struct ge_abi_slot) == 64, "ABI version 2");
+_Static_assert(sizeof(struct ge_abi_slot) == 64, "ABI version 3");
 
 #undef GE_ABI_AT
 

@@ -76,12 +76,15 @@ static gradecho_status attach(ge_consumer *consumer, const char *session,
                consumer->path);
     error = ge_segment_lock(*fd, GE_LOCK_CONSUMER);
     GE_FAIL_IF(error == EAGAIN, GRADECHO_E_EXISTS,
-               "%s: another monitor is attached", consumer->path);
+               "%s: another monitor is attached: end it, or give this training "
+               "a session of its own",
+               consumer->path);
     GE_FAIL_IF(error != 0, GRADECHO_E_SYS, "lock %s: %s", consumer->path,
                strerror(error));
     GE_TRY(ge_inspect_declared(&consumer->segment, consumer->path, rank,
                                &consumer->declared));
-    consumer->present = ge_alloc(geometry->replicas, geometry->layer_count);
+    consumer->present = ge_alloc((size_t)geometry->replicas + geometry->mean,
+                                 geometry->layer_count);
     GE_FAIL_IF(consumer->present == NULL, GRADECHO_E_NOMEM,
                "no memory for %zu layers", geometry->layer_count);
     GE_TRY(map_segment(consumer));
@@ -240,20 +243,22 @@ static gradecho_status read_slot(ge_consumer *consumer,
     consumer->peeked = true;
     consumer->replicas = 0;
     memcpy(&copy, slot, sizeof copy);
-    GE_FAIL_IF(!ge_check_slot(consumer, &copy, consumer->tail) ||
-                   copy.step < 0 || copy.replicas < 1 ||
-                   copy.replicas > consumer->declared.geometry.replicas ||
-                   !isfinite(copy.gradient_scale) ||
-                   !(copy.gradient_scale > 0.0),
-               GRADECHO_E_INPUT,
-               "%s: the header of sample %" PRIu64 " is inconsistent",
-               consumer->path, consumer->tail);
+    GE_FAIL_IF(
+        !ge_check_slot(consumer, &copy, consumer->tail) || copy.step < 0 ||
+            copy.replicas < 1 ||
+            copy.replicas > consumer->declared.geometry.replicas ||
+            (copy.mean_replicas != 0 && !consumer->declared.geometry.mean) ||
+            !isfinite(copy.gradient_scale) || !(copy.gradient_scale > 0.0),
+        GRADECHO_E_INPUT,
+        "%s: the header of sample %" PRIu64 " is inconsistent", consumer->path,
+        consumer->tail);
     memcpy(consumer->present, slot + consumer->declared.layout.presence_offset,
-           copy.replicas * consumer->declared.geometry.layer_count);
+           ge_check_blocks(consumer) * consumer->declared.geometry.layer_count);
     consumer->replicas = copy.replicas;
     memcpy(consumer->front, &copy, sizeof copy);
     *sample = (struct ge_handed_sample){.step = copy.step,
                                         .replicas = copy.replicas,
+                                        .mean_replicas = copy.mean_replicas,
                                         .loss = copy.loss,
                                         .batch_size = copy.batch_size,
                                         .gradient_scale = copy.gradient_scale,
@@ -284,18 +289,32 @@ gradecho_status ge_consumer_peek(ge_consumer *consumer,
     return GRADECHO_AGAIN;
 }
 
+static const void *block(const ge_consumer *consumer, uint32_t number,
+                         size_t layer)
+{
+    const struct ge_declared *declared = &consumer->declared;
+
+    if (layer >= declared->geometry.layer_count ||
+        consumer->present[number * declared->geometry.layer_count + layer] == 0)
+        return NULL;
+    return ge_check_slot_at(consumer, consumer->tail) +
+           declared->layout.payload_offset +
+           number * declared->layout.replica_bytes +
+           declared->spans[layer].offset;
+}
+
 const void *ge_consumer_data(const ge_consumer *consumer, uint32_t replica,
                              size_t layer)
 {
-    if (replica >= consumer->replicas ||
-        layer >= consumer->declared.geometry.layer_count ||
-        consumer->present[replica * consumer->declared.geometry.layer_count +
-                          layer] == 0)
-        return NULL;
-    return ge_check_slot_at(consumer, consumer->tail) +
-           consumer->declared.layout.payload_offset +
-           replica * consumer->declared.layout.replica_bytes +
-           consumer->declared.spans[layer].offset;
+    return replica < consumer->replicas ? block(consumer, replica, layer)
+                                        : NULL;
+}
+
+const void *ge_consumer_mean(const ge_consumer *consumer, size_t layer)
+{
+    return consumer->replicas > 0 && consumer->declared.geometry.mean
+               ? block(consumer, consumer->declared.geometry.replicas, layer)
+               : NULL;
 }
 
 void ge_consumer_release(ge_consumer *consumer)

@@ -31,6 +31,7 @@ struct ge_geometry {
     uint32_t rank, world;
     uint32_t slots;
     uint32_t replicas; /* most in one sample */
+    bool mean;         /* there is room for the mean */
     size_t layer_count;
     const struct gradecho_layer *layers; /* [layer_count]; owned by consumer */
 };
@@ -38,7 +39,8 @@ struct ge_geometry {
 /* The sample at the front of the queue. */
 struct ge_handed_sample {
     int64_t step;
-    uint32_t replicas; /* present in this sample, 1 .. geometry.replicas */
+    uint32_t replicas;      /* present in this sample, 1 .. geometry.replicas */
+    uint32_t mean_replicas; /* that the mean is said to be of; 0: no mean */
     double loss, batch_size, gradient_scale; /* as in struct gradecho_meta */
     double time;                             /* Unix seconds at publish */
 };
@@ -92,6 +94,9 @@ gradecho_status ge_consumer_peek(ge_consumer *consumer,
  * layer's dtype, aligned to GE_ALIGNMENT; NULL if it was not handed over. */
 const void *ge_consumer_data(const ge_consumer *consumer, uint32_t replica,
                              size_t layer);
+
+/* The same of the mean. */
+const void *ge_consumer_mean(const ge_consumer *consumer, size_t layer);
 
 /* Ask this after the data of the sample last peeked were used: false if the
  * segment was cut off or overwritten meanwhile, so that what was read may be

@@ -91,7 +91,8 @@ const char *ge_check_front(const ge_consumer *consumer)
     if (consumer->replicas > 0 &&
         (memcmp(slot, consumer->front, sizeof consumer->front) != 0 ||
          memcmp(slot + declared->layout.presence_offset, consumer->present,
-                consumer->replicas * declared->geometry.layer_count) != 0))
+                ge_check_blocks(consumer) * declared->geometry.layer_count) !=
+             0))
         return "a sample was overwritten while it was read";
     /* By reading just that, perhaps. */
     return ge_guard_broken(consumer->guard) ? "its size has changed" : NULL;

@@ -15,7 +15,7 @@ struct ge_consumer {
     struct ge_segment segment;
     struct ge_abi_header *shared; /* == segment.base */
     struct ge_declared declared;  /* what the segment says, checked */
-    unsigned char *present;       /* [replicas][layer_count], at peek */
+    unsigned char *present;       /* [blocks][layer_count], at peek */
     uint64_t every;               /* 0: not enabled */
     uint64_t tail;                /* what shared->tail says */
     uint32_t seen;                /* shared->wake before the last peek */
@@ -46,6 +46,13 @@ const char *ge_check_head(const ge_consumer *consumer, uint64_t head);
 /* True if this is the header of the sample `number`, as its trainer made it. */
 bool ge_check_slot(const ge_consumer *consumer, const struct ge_abi_slot *slot,
                    uint64_t number);
+
+/* Blocks of a slot: replicas, and the mean. */
+static inline size_t ge_check_blocks(const ge_consumer *consumer)
+{
+    return (size_t)consumer->declared.geometry.replicas +
+           consumer->declared.geometry.mean;
+}
 
 /* Where that header lies. */
 const unsigned char *ge_check_slot_at(const ge_consumer *consumer,

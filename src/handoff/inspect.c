@@ -141,7 +141,7 @@ static gradecho_status check_header(const char *path, uint32_t rank,
             header->rank >= header->world ||
             header->slot_count < GE_ABI_SLOTS_MIN ||
             header->slot_count > GE_ABI_SLOTS_MAX || header->replicas_max < 1 ||
-            header->replicas_max > GE_ABI_REPLICAS_MAX ||
+            header->replicas_max > GE_ABI_REPLICAS_MAX || header->mean > 1 ||
             header->layer_count < 1 ||
             header->layer_count > GE_ABI_LAYERS_MAX ||
             header->layers_offset != sizeof *header ||
@@ -184,15 +184,15 @@ static gradecho_status read_table(int fd, const char *path,
                                     .dtype = (gradecho_dtype)from->dtype};
     }
     GE_TRY(ge_segment_check_layers(declared->layers, count, GRADECHO_E_INPUT));
-    same =
-        ge_segment_layout(header->slot_count, header->replicas_max,
-                          declared->layers, count, declared->spans, layout) &&
-        header->slots_offset == layout->slots_offset &&
-        header->slot_bytes == layout->slot_bytes &&
-        header->presence_offset == layout->presence_offset &&
-        header->payload_offset == layout->payload_offset &&
-        header->replica_bytes == layout->replica_bytes &&
-        header->total_bytes == layout->total_bytes;
+    same = ge_segment_layout(
+               header->slot_count, header->replicas_max + header->mean,
+               declared->layers, count, declared->spans, layout) &&
+           header->slots_offset == layout->slots_offset &&
+           header->slot_bytes == layout->slot_bytes &&
+           header->presence_offset == layout->presence_offset &&
+           header->payload_offset == layout->payload_offset &&
+           header->replica_bytes == layout->replica_bytes &&
+           header->total_bytes == layout->total_bytes;
     for (size_t l = 0; same && l < count; l++)
         same = declared->table[l].offset == declared->spans[l].offset;
     GE_FAIL_IF(!same, GRADECHO_E_INPUT, "%s: offsets do not fit the layers",
@@ -217,6 +217,7 @@ gradecho_status ge_inspect_declared(const struct ge_segment *segment,
                              .world = header->world,
                              .slots = header->slot_count,
                              .replicas = header->replicas_max,
+                             .mean = header->mean != 0,
                              .layer_count = header->layer_count,
                              .layers = declared->layers};
 fail:

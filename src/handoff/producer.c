@@ -28,7 +28,8 @@ struct gradecho {
     struct ge_layout layout;
     struct ge_span *spans; /* [layer_count] */
     size_t layer_count;
-    uint32_t slots, replicas;
+    uint32_t slots, replicas, mean; /* mean: 1 if there is room for it */
+    uint32_t world;
     uint64_t head, dropped; /* what shared->head and ->dropped say */
     bool deserted;          /* the monitor was gone when all slots were full */
     uint64_t deserted_tail; /* at this tail */
@@ -37,6 +38,7 @@ struct gradecho {
     int64_t step;     /* of the sample begun */
     int64_t next;     /* step after the last one published */
     uint32_t written; /* replicas present in the sample begun */
+    bool averaged;    /* a mean is */
     /* A forked child inherits the handle, but not the segment's name. */
     pid_t owner;
     char path[GE_SEGMENT_PATH_MAX];
@@ -72,6 +74,8 @@ static gradecho_status check_options(const struct gradecho_options *options)
     GE_FAIL_IF(options->replicas < 1 || options->replicas > GE_ABI_REPLICAS_MAX,
                bad, "replicas must be 1 to %d, not %u", GE_ABI_REPLICAS_MAX,
                (unsigned)options->replicas);
+    GE_FAIL_IF(options->mean > 1, bad, "mean must be 0 or 1, not %u",
+               (unsigned)options->mean);
     GE_FAIL_IF(options->layers == NULL || options->layer_count < 1 ||
                    options->layer_count > GE_ABI_LAYERS_MAX,
                bad, "the layer table must have 1 to %d layers, not %zu",
@@ -113,6 +117,7 @@ static void write_constants(gradecho *handle,
     to->world = options->world;
     to->slot_count = options->slots;
     to->replicas_max = options->replicas;
+    to->mean = options->mean;
     to->layer_count = (uint32_t)options->layer_count;
     to->layer_bytes = sizeof *table;
     to->layers_offset = handle->layout.layers_offset;
@@ -158,12 +163,15 @@ static gradecho_status open_handle(const struct gradecho_options *options,
     handle->owner = getpid();
     handle->slots = options->slots;
     handle->replicas = options->replicas;
+    handle->mean = options->mean;
+    handle->world = options->world;
     handle->layer_count = options->layer_count;
     handle->spans = ge_alloc(options->layer_count, sizeof *handle->spans);
     GE_FAIL_IF(handle->spans == NULL, GRADECHO_E_NOMEM,
                "no memory for %zu layers", options->layer_count);
     GE_TRY(ge_segment_path(options->session, options->rank, handle->path));
-    GE_FAIL_IF(!ge_segment_layout(options->slots, options->replicas,
+    GE_FAIL_IF(!ge_segment_layout(options->slots,
+                                  options->replicas + options->mean,
                                   options->layers, options->layer_count,
                                   handle->spans, &handle->layout),
                GRADECHO_E_ARG, "the layers are too large to address");
@@ -262,27 +270,43 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
     if (handle->head - tail >= handle->slots)
         return decline(handle, tail);
     memset(begun_slot(handle) + handle->layout.presence_offset, 0,
-           handle->replicas * handle->layer_count);
+           (handle->replicas + handle->mean) * handle->layer_count);
     handle->begun = true;
     handle->step = step;
     handle->written = 1;
+    handle->averaged = false;
     return GRADECHO_OK;
+}
+
+/* Marks the layer as present in a block: a replica's, or behind them the
+ * mean's. */
+static void *place_in(gradecho *handle, uint32_t block, size_t layer)
+{
+    unsigned char *slot = begun_slot(handle);
+
+    slot[handle->layout.presence_offset + block * handle->layer_count + layer] =
+        1;
+    return slot + handle->layout.payload_offset +
+           block * handle->layout.replica_bytes + handle->spans[layer].offset;
 }
 
 void *gradecho_place(gradecho *handle, uint32_t replica, size_t layer)
 {
-    unsigned char *slot = NULL;
-
     if (handle == NULL || !handle->begun || replica >= handle->replicas ||
         layer >= handle->layer_count)
         return NULL;
-    slot = begun_slot(handle);
-    slot[handle->layout.presence_offset + replica * handle->layer_count +
-         layer] = 1;
     if (handle->written <= replica)
         handle->written = replica + 1;
-    return slot + handle->layout.payload_offset +
-           replica * handle->layout.replica_bytes + handle->spans[layer].offset;
+    return place_in(handle, replica, layer);
+}
+
+void *gradecho_place_mean(gradecho *handle, size_t layer)
+{
+    if (handle == NULL || !handle->begun || handle->mean == 0 ||
+        layer >= handle->layer_count)
+        return NULL;
+    handle->averaged = true;
+    return place_in(handle, handle->replicas, layer);
 }
 
 gradecho_status gradecho_write(gradecho *handle, uint32_t replica, size_t layer,
@@ -299,6 +323,26 @@ gradecho_status gradecho_write(gradecho *handle, uint32_t replica, size_t layer,
         return refuse("replica %u layer %zu: %s", (unsigned)replica, layer,
                       handle->begun ? "there is no such replica or layer"
                                     : "no sample is begun");
+    memcpy(place, data, handle->spans[layer].bytes);
+    return GRADECHO_OK;
+}
+
+gradecho_status gradecho_write_mean(gradecho *handle, size_t layer,
+                                    const void *data)
+{
+    void *place = NULL;
+
+    if (handle == NULL)
+        return GRADECHO_NOT_WANTED;
+    if (data == NULL)
+        return refuse("layer %zu: the mean is NULL", layer);
+    place = gradecho_place_mean(handle, layer);
+    if (place == NULL)
+        return refuse("mean of layer %zu: %s", layer,
+                      !handle->begun      ? "no sample is begun"
+                      : handle->mean == 0 ? "there is no room: set mean in "
+                                            "the options of gradecho_open()"
+                                          : "there is no such layer");
     memcpy(place, data, handle->spans[layer].bytes);
     return GRADECHO_OK;
 }
@@ -332,6 +376,8 @@ gradecho_status gradecho_publish(gradecho *handle,
                                  .time = (double)now.tv_sec +
                                          (double)now.tv_nsec * 1e-9,
                                  .replicas = handle->written};
+    if (handle->averaged) /* what no 32 bits hold, nobody has */
+        slot->mean_replicas = handle->written * handle->world;
     slot->check = ge_segment_check(slot, handle->instance);
     handle->next = handle->step < INT64_MAX ? handle->step + 1 : INT64_MAX;
     handle->head++;

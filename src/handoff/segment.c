@@ -2,6 +2,7 @@
 
 #include "abi.h"
 #include "convert.h"
+#include "machine.h"
 #include "memory.h"
 #include "try.h"
 
@@ -135,7 +136,7 @@ static bool extend(uint64_t *sum, uint64_t count, uint64_t size)
            ge_align_u64(*sum, sum);
 }
 
-bool ge_segment_layout(uint32_t slots, uint32_t replicas,
+bool ge_segment_layout(uint32_t slots, uint32_t blocks,
                        const struct gradecho_layer *layers, size_t count,
                        struct ge_span *spans, struct ge_layout *layout)
 {
@@ -154,12 +155,12 @@ bool ge_segment_layout(uint32_t slots, uint32_t replicas,
     }
     to.payload_offset = to.presence_offset;
     to.slots_offset = to.layers_offset;
-    if (!extend(&to.payload_offset, replicas, count) ||
+    if (!extend(&to.payload_offset, blocks, count) ||
         !extend(&to.slots_offset, count, sizeof(struct ge_abi_layer)))
         return false;
     to.slot_bytes = to.payload_offset;
     to.total_bytes = to.slots_offset;
-    if (!extend(&to.slot_bytes, replicas, to.replica_bytes) ||
+    if (!extend(&to.slot_bytes, blocks, to.replica_bytes) ||
         !extend(&to.total_bytes, slots, to.slot_bytes))
         return false;
     *layout = to;
@@ -196,21 +197,14 @@ static int reserve(int fd, uint64_t bytes)
     return error;
 }
 
-/* Memory that the machine can give without swapping or killing, in bytes; all
- * of it if the kernel does not tell. */
+/* Memory that can be given to us without swapping or killing; all of it if the
+ * kernel does not tell. */
 static uint64_t memory_available(void)
 {
-    FILE *file = fopen("/proc/meminfo", "re");
-    char line[128];
-    uint64_t kib = UINT64_MAX / 1024;
+    uint64_t available = 0, total = 0;
 
-    if (file == NULL)
-        return UINT64_MAX;
-    while (fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
-            break;
-    fclose(file);
-    return kib * 1024;
+    (void)!ge_machine_memory("", &available, &total);
+    return available;
 }
 
 /* Reserving until it fails would take every page that others need on the way:
@@ -253,7 +247,8 @@ static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
                 (double)folder.f_bavail * (double)folder.f_frsize / mb);
     }
     GE_FAIL_IF(error == ENOMEM, GRADECHO_E_NOMEM,
-               "the handoff needs %.1f MB of memory, and the machine has %.1f "
+               "the handoff needs %.1f MB of memory, and the machine or "
+               "container has %.1f "
                "MB left: ask for fewer slots or replicas",
                (double)bytes / mb, (double)memory_available() / mb);
     GE_FAIL_IF(error != 0,

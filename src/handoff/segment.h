@@ -55,9 +55,10 @@ GRADECHO_MUST_CHECK gradecho_status ge_segment_check_layers(
 
 /* The layout that follows from the counts and a checked layer table.
  *
- * \param spans  [count]
+ * \param blocks  of the size of a replica in a slot: replicas, and the mean
+ * \param spans   [count]
  * \return false if a size does not fit; outputs are then undefined */
-GRADECHO_MUST_CHECK bool ge_segment_layout(uint32_t slots, uint32_t replicas,
+GRADECHO_MUST_CHECK bool ge_segment_layout(uint32_t slots, uint32_t blocks,
                                            const struct gradecho_layer *layers,
                                            size_t count, struct ge_span *spans,
                                            struct ge_layout *layout);

@@ -106,8 +106,9 @@ static gradecho_status check_dataset(ge_gradients *file, const char *name,
     TRY_H5(file->path, rank = H5Sget_simple_extent_dims(space, dims, NULL));
     print_shape(rank, dims, shape, sizeof shape);
     GE_FAIL_IF(rank < RANK_MIN || rank > RANK_MAX, GRADECHO_E_INPUT,
-               "%s: layer %s: shape [%s] needs 3 or 4 dimensions", file->path,
-               name, shape);
+               "%s: layer %s: shape [%s] must be [sample, replica, rows, cols] "
+               "or [sample, replica, n]",
+               file->path, name, shape);
     GE_TRY(ge_h5_type(file->path, dataset, &class, &size));
     GE_FAIL_IF(class != H5T_FLOAT || (size != 4 && size != 8), GRADECHO_E_INPUT,
                "%s: layer %s: must be float32 or float64", file->path, name);
@@ -202,8 +203,10 @@ static gradecho_status find_layers(ge_gradients *file)
     herr_t visited = 0;
 
     GE_TRY(ge_h5_check_link(file->path, file->file, "group ", ROOT, &exists));
-    GE_FAIL_IF(!exists, GRADECHO_E_INPUT, "%s: group %s is missing", file->path,
-               ROOT);
+    GE_FAIL_IF(
+        !exists, GRADECHO_E_INPUT,
+        "%s: group %s is missing: a dataset for each layer goes under it",
+        file->path, ROOT);
     TRY_H5(file->path,
            H5Oget_info_by_name(file->file, ROOT, &about, H5P_DEFAULT));
     GE_FAIL_IF(about.type != H5O_TYPE_GROUP, GRADECHO_E_INPUT,
@@ -213,7 +216,8 @@ static gradecho_status find_layers(ge_gradients *file)
     GE_TRY(file->visit); /* told already */
     if (visited < 0)
         GE_TRY(ge_h5_failed(file->path, "H5Lvisit_by_name"));
-    GE_FAIL_IF(file->count == 0, GRADECHO_E_INPUT, "%s: %s has no layers",
+    GE_FAIL_IF(file->count == 0, GRADECHO_E_INPUT,
+               "%s: %s has no layers: a dataset for each goes under it",
                file->path, ROOT);
     qsort(file->layers, file->count, sizeof *file->layers, by_name);
     file->shown = ge_alloc(file->count, sizeof *file->shown);
@@ -286,8 +290,10 @@ gradecho_status ge_gradients_open(const char *path, ge_gradients **file)
     opened->path = strdup(path);
     GE_FAIL_IF(!opened->path, GRADECHO_E_NOMEM, "%s: out of memory", path);
     GE_TRY(ge_h5_open("gradients", path, &opened->file, &live));
-    GE_FAIL_IF(live, GRADECHO_E_INPUT,
-               "%s is being written, or its writer was killed", path);
+    GE_FAIL_IF(
+        live, GRADECHO_E_INPUT,
+        "%s is being written, or its writer was killed: wait, or write it anew",
+        path);
     GE_TRY(find_layers(opened));
     GE_TRY(read_batch_size(opened));
     GE_TRY(read_steps(opened));

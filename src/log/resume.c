@@ -112,7 +112,8 @@ static gradecho_status check_layers(const struct ge_log_spec *spec,
     gradecho_status status = GRADECHO_OK;
 
     GE_FAIL_IF(facts->dims.layers != spec->dims.layers, GRADECHO_E_INPUT,
-               "log %s does not fit: it has %zu layers, the gradients have %zu",
+               "log %s does not fit: it has %zu layers, the gradients have "
+               "%zu; use another path",
                spec->path, facts->dims.layers, spec->dims.layers);
     for (size_t l = 0; l < facts->dims.layers; l++) {
         const struct ge_log_layer *old = &facts->layers[l];
@@ -120,12 +121,13 @@ static gradecho_status check_layers(const struct ge_log_spec *spec,
 
         GE_FAIL_IF(strcmp(old->name, new->name) != 0, GRADECHO_E_INPUT,
                    "log %s does not fit: its layer %zu is %s, that of the "
-                   "gradients is %s",
+                   "gradients is %s; use another path",
                    spec->path, l, old->name, new->name);
         GE_FAIL_IF(
             old->rows != new->rows || old->cols != new->cols, GRADECHO_E_INPUT,
             "log %s does not fit: its layer %s is %" PRIu64 " x %" PRIu64
-            ", that of the gradients is %" PRIu64 " x %" PRIu64,
+            ", that of the gradients is %" PRIu64 " x %" PRIu64
+            "; use another path",
             spec->path, old->name, old->rows, old->cols, new->rows, new->cols);
     }
 fail:
@@ -139,16 +141,16 @@ static gradecho_status check_fit(const struct ge_log_spec *spec,
 
     GE_FAIL_IF(facts->world_size != spec->world_size, GRADECHO_E_INPUT,
                "log %s does not fit: it is of %" PRId64
-               " trainers, now there are %" PRIu32,
+               " trainers, now there are %" PRIu32 "; use another path",
                spec->path, facts->world_size, spec->world_size);
     GE_TRY(check_layers(spec, facts));
     GE_FAIL_IF(facts->dims.modes != spec->dims.modes, GRADECHO_E_INPUT,
                "log %s does not fit: it has room for %zu modes, "
-               "layers.max_modes is %zu",
+               "layers.max_modes is %zu; make them equal, or use another path",
                spec->path, facts->dims.modes, spec->dims.modes);
     GE_FAIL_IF(facts->dims.replicas < spec->dims.replicas, GRADECHO_E_INPUT,
                "log %s does not fit: it has room for %zu replicas, now there "
-               "are %zu",
+               "are %zu; use another path",
                spec->path, facts->dims.replicas, spec->dims.replicas);
     GE_FAIL_IF(facts->restarts < 0, GRADECHO_E_INPUT,
                "log %s was begun by another version of gradecho (%s), which "

@@ -11,6 +11,7 @@
 static const char *const placements[] = {"root", "spread", NULL};
 static const char *const estimators[] = {"loo", "reverb", "both", NULL};
 static const char *const weights[] = {"delta", "ols", NULL};
+static const char *const means[] = {"network", "handoff", NULL};
 static const char *const losses[] = {"continue", "stop", NULL};
 static const char *const switches[] = {"false", "true", NULL};
 
@@ -30,6 +31,8 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "globs: layers taken out of layers.include"},
     {"layers.max_modes", GE_WHOLE, AT(layers_max_modes), 1, GE_MODES_MAX, "16",
      NULL, "singular modes per layer"},
+    {"layers.per_sample", GE_WHOLE, AT(layers_per_sample), 0, 1e6, "0", NULL,
+     "layers whose echo is measured in one echo sample, in turn; 0: all"},
     {"svd.tolerance", GE_REAL, AT(svd_tolerance), 0, 0.1, "1e-3", NULL,
      "relative residual at which a singular mode is found; 0: LAPACK's "
      "complete SVD, exact and slow"},
@@ -45,6 +48,10 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "replicas whose gradients test whether another replica's mode is signal"},
     {"echo.replicas_max", GE_WHOLE, AT(echo_replicas_max), 2, 4096, "64", NULL,
      "most replicas for reverb, which compares all pairs; beyond it is NaN"},
+    {"reduce.mean", GE_WORD, AT(reduce_mean), 0, 0, "network", means,
+     "who forms the mean gradient: the monitors, or the training's allreduce, "
+     "where trainers hand it over; a rounding error e of it adds K e^2 to the "
+     "noise"},
     {"noise.half_life", GE_REAL, AT(noise_half_life), 0.01, 1e9, "20", NULL,
      "samples after which a sample weighs half in noise_scale_smooth"},
     {"fit.weights", GE_WORD, AT(fit_weights), 0, 0, "delta", weights,
@@ -206,14 +213,31 @@ static void print_value(const struct ge_config *config,
     }
 }
 
-static void print_help(const struct ge_key *key, const char *indent, FILE *out)
+bool ge_config_key(size_t index, struct ge_config_key *out)
 {
-    fprintf(out, "%s# %s", indent, key->help);
+    const struct ge_key *key = &ge_keys[index < GE_KEYS ? index : 0];
+
+    *out = (struct ge_config_key){key->name, key->help, key->initial, "",
+                                  key->kind == GE_WORD ? key->words : NULL};
     if (key->kind == GE_WHOLE || key->kind == GE_REAL)
-        fprintf(out, " (%g to %g)", key->least, key->most);
-    for (size_t i = 0; key->kind == GE_WORD && key->words[i] != NULL; i++)
-        fprintf(out, "%s%s", i > 0 ? " | " : " (", key->words[i]);
-    fputs(key->kind == GE_WORD ? ")\n" : "\n", out);
+        snprintf(out->range, sizeof out->range, "%g to %g", key->least,
+                 key->most);
+    for (size_t i = 0; out->words != NULL && out->words[i] != NULL; i++) {
+        const size_t used = strlen(out->range);
+
+        snprintf(out->range + used, sizeof out->range - used, "%s%s",
+                 i > 0 ? " | " : "", out->words[i]);
+    }
+    return index < GE_KEYS;
+}
+
+static void print_help(size_t index, const char *indent, FILE *out)
+{
+    struct ge_config_key key;
+
+    (void)ge_config_key(index, &key);
+    fprintf(out, "%s# %s", indent, key.help);
+    fprintf(out, key.range[0] != '\0' ? " (%s)\n" : "%s\n", key.range);
 }
 
 bool ge_config_print(const struct ge_config *config, bool help, FILE *out)
@@ -234,7 +258,7 @@ bool ge_config_print(const struct ge_config *config, bool help, FILE *out)
                 fprintf(out, "%.*s:\n", (int)length - 1, group);
         }
         if (help)
-            print_help(&ge_keys[i], length > 0 ? "  " : "", out);
+            print_help(i, length > 0 ? "  " : "", out);
         fprintf(out, "%s%s: ", length > 0 ? "  " : "", leaf);
         print_value(config, &ge_keys[i], out);
         fputc('\n', out);

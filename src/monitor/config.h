@@ -31,6 +31,7 @@ struct ge_globs {
 enum ge_placement { GE_PLACEMENT_ROOT, GE_PLACEMENT_SPREAD };
 enum ge_estimator { GE_ESTIMATOR_LOO, GE_ESTIMATOR_REVERB, GE_ESTIMATOR_BOTH };
 enum ge_fit_weights { GE_FIT_DELTA, GE_FIT_OLS };
+enum ge_reduce_mean { GE_MEAN_NETWORK, GE_MEAN_HANDOFF };
 enum ge_on_loss { GE_LOSS_CONTINUE, GE_LOSS_STOP };
 
 struct ge_config {
@@ -39,6 +40,7 @@ struct ge_config {
     int64_t sample_echo_every; /* samples */
     struct ge_globs layers_include, layers_exclude;
     int64_t layers_max_modes;
+    int64_t layers_per_sample; /* 0: all */
     double svd_tolerance;
     int64_t svd_oversample;
     int64_t svd_placement; /* enum ge_placement */
@@ -46,6 +48,7 @@ struct ge_config {
     int64_t echo_estimator; /* enum ge_estimator */
     int64_t echo_partners;
     int64_t echo_replicas_max;
+    int64_t reduce_mean;                               /* enum ge_reduce_mean */
     double noise_half_life;                            /* samples */
     int64_t fit_weights;                               /* enum ge_fit_weights */
     char *log_path;                                    /* owned */
@@ -84,6 +87,17 @@ GRADECHO_MUST_CHECK gradecho_status ge_config_set(struct ge_config *config,
 /* The effective configuration as YAML that ge_config_parse() reads back; with
  * `help`, each key under its line of help. False if `out` fails. */
 bool ge_config_print(const struct ge_config *config, bool help, FILE *out);
+
+/* One key for people, in the order of the table: its place among the values of
+ * other keys, its help and its default are as `gradecho config` tells them. */
+struct ge_config_key {
+    const char *name, *help, *initial;
+    char range[96];           /* "1 to 512", "root | spread", "" */
+    const char *const *words; /* those it can be, NULL-terminated; or NULL */
+};
+
+/* False behind the last one. */
+bool ge_config_key(size_t index, struct ge_config_key *out);
 
 /* True if any of the globs (fnmatch) matches. */
 bool ge_globs_match(const struct ge_globs *globs, const char *name);

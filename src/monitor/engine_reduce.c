@@ -1,5 +1,7 @@
 /*
  * Phase 1: which replicas count, the mean, and each replica's distance to it.
+ * Pieces of the gradient follow each other through the mean (mean.h): while one
+ * is on the network, another is read and a third is accounted for.
  */
 #include <math.h>
 #include <string.h>
@@ -44,8 +46,8 @@ static bool all_finite(ge_engine *engine, size_t j, size_t l)
 {
     const size_t entries = engine->layers->item[l].entries;
 
-    for (size_t first = 0; first < entries; first += GE_ENGINE_PIECE) {
-        const size_t n = ge_min_size(entries - first, GE_ENGINE_PIECE);
+    for (size_t first = 0; first < entries; first += GE_ENGINE_READ) {
+        const size_t n = ge_min_size(entries - first, GE_ENGINE_READ);
 
         if (!ge_all_finite(
                 ge_engine_entries(engine, j, l, first, n, engine->staged), n))
@@ -54,9 +56,10 @@ static bool all_finite(ge_engine *engine, size_t j, size_t l)
     return true;
 }
 
-/* Decide which replicas count in which layer; learn every layer's K, what is
- * told of the sample, and the places of the local replicas in it. */
-static gradecho_status count_replicas(ge_engine *engine)
+/* Decide which replicas count in which layer: those that are there and, where
+ * `looked` for, finite. Learn every layer's K, what is told of the sample, and
+ * the places of the local replicas in it. */
+static gradecho_status count_replicas(ge_engine *engine, bool looked)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t count = engine->layers->count;
@@ -70,7 +73,7 @@ static gradecho_status count_replicas(ge_engine *engine)
             bool *valid = &engine->valid[j * count + l];
 
             *valid = engine->source->ops->present(engine->source, j, l);
-            if (*valid && !all_finite(engine, j, l)) {
+            if (*valid && looked && !all_finite(engine, j, l)) {
                 *valid = false;
                 warn_not_finite(engine, j, l);
             }
@@ -83,6 +86,7 @@ static gradecho_status count_replicas(ge_engine *engine)
     rider[GE_RIDER_BATCHES] = facts->batch_sizes;
     rider[GE_RIDER_TIME] = facts->time;
     rider[GE_RIDER_TIMES] = facts->times;
+    ge_engine_handed_claim(engine, rider);
     replicas[ge_comm_rank(engine->comm)] = (double)facts->replicas;
     GE_TRY(ge_comm_sum(engine->comm, engine->used, count + GE_RIDERS + size));
     engine->present = 0;
@@ -101,11 +105,14 @@ static void cut(const ge_engine *engine, size_t *layer, size_t *first,
 {
     piece->runs = 0;
     piece->count = 0;
-    while (*layer < engine->layers->count && piece->runs < RUNS_MAX &&
-           piece->count < GE_ENGINE_PIECE) {
+    while (*layer < engine->layers->count && piece->runs < RUNS_MAX) {
         const size_t left = engine->layers->item[*layer].entries - *first;
-        const size_t n = ge_min_size(left, GE_ENGINE_PIECE - piece->count);
+        const size_t room = engine->piece - piece->count;
+        const size_t n =
+            left <= room ? left : room / GE_ENGINE_BLOCK * GE_ENGINE_BLOCK;
 
+        if (n == 0)
+            break;
         piece->run[piece->runs] = (struct run){*layer, *first, n};
         piece->span[piece->runs] =
             (struct ge_mean_span){n, engine->used[*layer]};
@@ -119,67 +126,107 @@ static void cut(const ge_engine *engine, size_t *layer, size_t *first,
     }
 }
 
-/* This rank's one replica of the piece, in one stretch; NULL if the rank has
- * none. Always a copy: MPI may read what it is given from other processes or by
- * hardware, where a page that a trainer takes away is a failure of MPI. */
-static const float *gather_one(ge_engine *engine, const struct piece *piece)
+/* Entries as they are, in a copy. MPI may read what it is given from other
+ * processes or by hardware, where a page that a trainer takes away is a failure
+ * of MPI. */
+static void copy_entries(ge_engine *engine, size_t j, const struct run *run,
+                         float *out)
 {
-    float *at = engine->staged;
+    const float *from =
+        ge_engine_entries(engine, j, run->layer, run->first, run->count, out);
 
-    if (engine->facts.replicas == 0)
-        return NULL;
+    if (from != out)
+        memcpy(out, from, run->count * sizeof *out);
+}
+
+/* This rank's one replica of the piece; zeros where it has none. */
+static void gather_one(ge_engine *engine, const struct piece *piece, float *at)
+{
     for (size_t i = 0; i < piece->runs; i++) {
         const struct run *run = &piece->run[i];
 
-        if (ge_engine_valid(engine, 0, run->layer))
-            ge_engine_snapshot(engine, 0, run->layer, run->first, run->count,
-                               at);
+        if (engine->facts.replicas > 0 &&
+            ge_engine_valid(engine, 0, run->layer))
+            copy_entries(engine, 0, run, at);
         else
             memset(at, 0, run->count * sizeof *at);
         at += run->count;
     }
-    return engine->staged;
 }
 
-static void sum_all(ge_engine *engine, const struct piece *piece)
+static void sum_run(ge_engine *engine, const struct run *run, double *at)
 {
-    double *at = engine->sums;
+    for (size_t j = 0; j < engine->facts.replicas; j++) {
+        if (!ge_engine_valid(engine, j, run->layer))
+            continue;
+        for (size_t done = 0; done < run->count; done += GE_ENGINE_READ) {
+            const size_t n = ge_min_size(run->count - done, GE_ENGINE_READ);
+            const float *g = ge_engine_entries(
+                engine, j, run->layer, run->first + done, n, engine->staged);
 
-    memset(at, 0, piece->count * sizeof *at);
-    for (size_t i = 0; i < piece->runs; i++) {
-        const struct run *run = &piece->run[i];
-
-        for (size_t j = 0; j < engine->facts.replicas; j++) {
-            if (!ge_engine_valid(engine, j, run->layer))
-                continue;
-            ge_engine_snapshot(engine, j, run->layer, run->first, run->count,
-                               engine->staged);
-            for (size_t e = 0; e < run->count; e++)
-                at[e] += (double)engine->staged[e];
+            for (size_t e = 0; e < n; e++)
+                at[done + e] += (double)g[e];
         }
-        at += run->count;
     }
 }
 
-/* What one run says of one local replica. */
+/* The sum of this rank's replicas. */
+static void sum_all(ge_engine *engine, const struct piece *piece, double *at)
+{
+    memset(at, 0, piece->count * sizeof *at);
+    for (size_t i = 0; i < piece->runs; i++) {
+        sum_run(engine, &piece->run[i], at);
+        at += piece->run[i].count;
+    }
+}
+
+/* What a run says of one local replica; the mean's squares go to *square. */
 static void account_replica(ge_engine *engine, size_t j, const struct run *run,
-                            const float *mean)
+                            const float *g, const float *mean, double *square)
 {
     const size_t l = run->layer;
     double *row = engine->rows + j * engine->width;
     double *deviation = row + GE_ROW_LAYERS + l;
     double *projection = row + ge_row_projection(engine) + l;
-    const float *g =
-        ge_engine_entries(engine, j, l, run->first, run->count, engine->staged);
-    const struct ge_moments more = ge_moments_about(g, mean, run->count);
 
     if (run->first == 0) /* NaN so far: not measured */
         *deviation = *projection = 0.0;
-    *deviation += more.deviation;
-    *projection += more.projection;
-    ge_sketch_add(g, mean, run->first, run->count,
-                  engine->layers->item[l].entries,
-                  engine->layer_sketch + j * GE_SKETCH_SIZE);
+    for (size_t done = 0; done < run->count; done += GE_ENGINE_BLOCK) {
+        const size_t n = ge_min_size(run->count - done, GE_ENGINE_BLOCK);
+        const struct ge_moments more =
+            ge_moments_about(g + done, mean + done, n);
+
+        *deviation += more.deviation;
+        *projection += more.projection;
+        *square += more.square;
+        ge_sketch_add(g + done, mean + done, run->first + done, n,
+                      engine->layers->item[l].entries,
+                      engine->layer_sketch + j * GE_SKETCH_SIZE);
+    }
+}
+
+/* Add a run of at most GE_ENGINE_READ entries to what is known of its layer.
+ * `mine` is what this rank sent, if that was one replica. */
+static void account_run(ge_engine *engine, const struct run *run,
+                        const float *mine, const float *mean)
+{
+    double *square = &engine->mean_sqnorm[run->layer], unused = 0.0;
+    bool known = false;
+
+    for (size_t j = 0; j < engine->facts.replicas; j++) {
+        if (!ge_engine_valid(engine, j, run->layer))
+            continue;
+        const float *g =
+            mine != NULL ? mine
+                         : ge_engine_entries(engine, j, run->layer, run->first,
+                                             run->count, engine->staged);
+
+        account_replica(engine, j, run, g, mean, known ? &unused : square);
+        known = true;
+    }
+    for (size_t done = 0; !known && done < run->count; done += GE_ENGINE_BLOCK)
+        *square += ge_sum_squares(
+            mean + done, ge_min_size(run->count - done, GE_ENGINE_BLOCK));
 }
 
 /* A layer is complete: its sketch goes into the replicas' sketches of the whole
@@ -204,50 +251,131 @@ static void close_layer(ge_engine *engine, size_t l)
     }
 }
 
-/* Add the piece to what is known of its layers: each local replica's moments,
- * ||mean||^2, and the mean itself where it will be decomposed. */
-static void account(ge_engine *engine, const struct piece *piece, bool keep)
+/* A piece has its mean, which is kept where it will be decomposed. */
+static void account(ge_engine *engine, const struct piece *piece,
+                    const struct ge_mean_piece *at)
 {
-    const float *mean = engine->piece;
+    const float *mean = at->mean, *mine = at->mine;
 
     for (size_t i = 0; i < piece->runs; i++) {
         const struct run *run = &piece->run[i];
         const struct ge_layer *layer = &engine->layers->item[run->layer];
 
-        for (size_t j = 0; j < engine->facts.replicas; j++)
-            if (ge_engine_valid(engine, j, run->layer))
-                account_replica(engine, j, run, mean);
-        engine->mean_sqnorm[run->layer] += ge_sum_squares(mean, run->count);
+        for (size_t done = 0; done < run->count; done += GE_ENGINE_READ) {
+            const struct run part = {
+                run->layer, run->first + done,
+                ge_min_size(run->count - done, GE_ENGINE_READ)};
+
+            account_run(engine, &part, mine != NULL ? mine + done : NULL,
+                        mean + done);
+        }
         if (run->first + run->count == layer->entries)
             close_layer(engine, run->layer);
-        if (keep && layer->modes > 0)
+        if (ge_engine_has_turn(engine, run->layer))
             memcpy(engine->mean_kept + engine->kept_at[run->layer] + run->first,
                    mean, run->count * sizeof *mean);
         mean += run->count;
+        mine = mine != NULL ? mine + run->count : NULL;
     }
 }
 
-gradecho_status ge_engine_reduce(ge_engine *engine, bool keep)
+/* The mean by way of the network. */
+static gradecho_status reduce_pieces(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
-    struct piece piece;
-    size_t layer = 0, first = 0;
+    struct piece piece[GE_MEAN_DEPTH];
+    size_t layer = 0, first = 0, started = 0, finished = 0;
 
-    GE_TRY(count_replicas(engine));
+    while (layer < engine->layers->count || started > finished) {
+        if (layer < engine->layers->count &&
+            started - finished < GE_MEAN_DEPTH) {
+            struct piece *next = &piece[started++ % GE_MEAN_DEPTH];
+
+            cut(engine, &layer, &first, next);
+            if (engine->wide)
+                sum_all(engine, next, ge_mean_room(engine->mean));
+            else
+                gather_one(engine, next, ge_mean_room(engine->mean));
+            GE_TRY(ge_mean_start(engine->mean, next->count, next->span));
+        } else {
+            struct ge_mean_piece done;
+
+            GE_TRY(ge_mean_finish(engine->mean, &done));
+            account(engine, &piece[finished++ % GE_MEAN_DEPTH], &done);
+        }
+    }
+fail:
+    return status;
+}
+
+/* The mean that was handed over here. */
+static void account_handed(ge_engine *engine)
+{
+    struct ge_source *source = engine->source;
+    const struct ge_mean_piece at = {.mean = engine->handed};
+    struct piece piece = {.runs = 1};
+
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        const size_t entries = engine->layers->item[l].entries;
+
+        for (size_t first = 0; first < entries; first += GE_ENGINE_READ) {
+            const size_t n = ge_min_size(entries - first, GE_ENGINE_READ);
+
+            piece.run[0] = (struct run){l, first, n};
+            ge_engine_note(engine, source->ops->read_mean(source, l, first, n,
+                                                          engine->handed));
+            account(engine, &piece, &at);
+        }
+    }
+}
+
+/* Forget what was accounted for in this sample. */
+static void clear(ge_engine *engine)
+{
     memset(engine->mean_sqnorm, 0,
            engine->layers->count * sizeof *engine->mean_sqnorm);
-    while (layer < engine->layers->count) {
-        const float *narrow = NULL;
+    memset(engine->layer_sketch, 0,
+           engine->replicas_each * GE_SKETCH_SIZE *
+               sizeof *engine->layer_sketch);
+    for (size_t j = 0; j < engine->replicas_each; j++)
+        for (size_t i = GE_ROW_LAYERS; i < engine->turn_width[engine->turns];
+             i++)
+            engine->rows[j * engine->width + i] = (double)NAN;
+}
 
-        cut(engine, &layer, &first, &piece);
-        if (engine->wide)
-            sum_all(engine, &piece);
-        else
-            narrow = gather_one(engine, &piece);
-        GE_TRY(ge_mean_piece(engine->mean, narrow, engine->sums, piece.count,
-                             piece.span, engine->piece));
-        account(engine, &piece, keep);
+/* A number that is not finite, of any rank, reaches the mean of its layer on
+ * all: nobody need look for one beforehand. */
+static bool means_are_finite(const ge_engine *engine)
+{
+    for (size_t l = 0; l < engine->layers->count; l++)
+        if (engine->used[l] > 0.0 && !isfinite(engine->mean_sqnorm[l]))
+            return false;
+    return true;
+}
+
+gradecho_status ge_engine_reduce(ge_engine *engine)
+{
+    gradecho_status status = GRADECHO_OK;
+    bool good = false;
+
+    clear(engine);
+    GE_TRY(count_replicas(engine, false));
+    if (engine->config->reduce_mean == GE_MEAN_HANDOFF &&
+        ge_engine_handed_fits(engine)) {
+        account_handed(engine);
+        GE_TRY(ge_engine_handed_check(engine, &good));
+        if (good)
+            return GRADECHO_OK;
+        clear(engine);
     }
+    GE_TRY(reduce_pieces(engine));
+    if (means_are_finite(engine))
+        return GRADECHO_OK;
+    clear(engine);
+    GE_TRY(count_replicas(engine, true));
+    GE_TRY(reduce_pieces(engine));
+    if (!means_are_finite(engine)) /* they were, when they were looked at */
+        engine->spoiled = true;
 fail:
     return status;
 }

@@ -8,6 +8,7 @@
 #include "agree.h"
 #include "engine.h"
 #include "memory.h"
+#include "progress.h"
 #include "reader.h"
 #include "try.h"
 #include "watch.h"
@@ -39,6 +40,7 @@ struct session {
     uint64_t dropped;
     uint64_t dropped_before; /* by the trainers' count, when this run began */
     gradecho_status trouble; /* of this rank, for its next ballot */
+    struct ge_progress progress; /* root, of a replay; else never shown */
 };
 
 static double now(void)
@@ -232,6 +234,7 @@ static gradecho_status open_session(struct session *s)
 {
     gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
     const struct ge_run *run = s->run;
+    char there[512];
 
     /* Say so now, and not when the trainers have come. */
     ge_message_capture(1);
@@ -247,6 +250,11 @@ static gradecho_status open_session(struct session *s)
     if (status == GRADECHO_END)
         return status;
     ge_layers_select(&s->source->facts.layers, run->config);
+    if (s->root && !ge_layers_are_included(&s->source->facts.layers,
+                                           run->config, there, sizeof there))
+        ge_warn("layers.include matches no layer (%s): no echo will be "
+                "measured",
+                there);
     GE_TRY(ge_engine_create(s->comm, run->config, s->source, &s->engine));
     ge_message_capture(1);
     local = s->root ? open_log(s) : GRADECHO_OK;
@@ -291,16 +299,6 @@ static void append(struct session *s)
     ge_watch_tell(s->watch, &s->row, ge_log_rows(s->log));
 }
 
-static void draw_progress(const struct session *s, bool last)
-{
-    const uint64_t all = s->source->facts.samples;
-
-    if (!s->root || !s->run->progress || all == 0)
-        return;
-    fprintf(stderr, "\rsample %llu of %llu%s", (unsigned long long)s->samples,
-            (unsigned long long)all, last ? "\n" : "");
-}
-
 static gradecho_status measure(struct session *s,
                                const struct ge_verdict *verdict)
 {
@@ -308,8 +306,10 @@ static gradecho_status measure(struct session *s,
     const double start = now();
     const uint64_t every = (uint64_t)s->run->config->sample_echo_every;
 
-    GE_TRY(ge_engine_measure(s->engine, verdict->step, s->samples % every == 0,
-                             &s->row, &s->trouble));
+    GE_TRY(ge_engine_measure(
+        s->engine, verdict->step,
+        s->samples % every == 0 ? (int64_t)(s->samples / every) : -1, &s->row,
+        &s->trouble));
     s->samples++;
     if (s->trouble < GRADECHO_OK)
         return GRADECHO_OK; /* the next vote ends the run */
@@ -322,7 +322,7 @@ static gradecho_status measure(struct session *s,
         append(s);
         ge_debug("step %lld measured in %.1f ms", (long long)s->row.step,
                  1e3 * s->row.values[GE_DURATION][0]);
-        draw_progress(s, false);
+        ge_progress_at(&s->progress, s->samples);
     }
 fail:
     return status;
@@ -372,6 +372,8 @@ static gradecho_status loop(struct session *s)
             ops->advance(s->source, verdict.step);
             break;
         case GE_VERDICT_WAIT:
+            if (verdict.step >= 0 && ops->await != NULL)
+                ops->await(s->source);
             break;
         case GE_VERDICT_END:
             return GRADECHO_OK;
@@ -432,8 +434,11 @@ gradecho_status ge_run(ge_comm *comm, const struct ge_run *run)
     ge_comm_set_timeout(comm, run->config->timeout_seconds);
     status = open_session(&s);
     if (status == GRADECHO_OK) {
+        if (s.root && run->gradients != NULL)
+            ge_progress_begin(&s.progress, "sample", s.samples,
+                              s.source->facts.samples);
         status = loop(&s);
-        draw_progress(&s, true);
+        ge_progress_clear(&s.progress);
     } else if (status == GRADECHO_END) { /* stopped before it began */
         status = GRADECHO_OK;
     }

@@ -35,6 +35,9 @@ struct ge_sample_facts {
     double batch_sizes;
     double time; /* likewise, Unix seconds */
     double times;
+    double mean_replicas; /* of which the mean at hand here is said to be, over
+                             all ranks; 0: no mean of every layer is */
+    double mean_unit;     /* unit roundoff of its storage, the coarsest */
 };
 
 struct ge_source {
@@ -46,6 +49,9 @@ struct ge_source_ops {
     /* Wait up to `patience` seconds for a sample, and say what there is. */
     void (*look)(struct ge_source *source, double patience,
                  struct ge_view *view);
+    /* Others have a sample, and the next one waits for a trainer: perhaps for
+     * one of this source. NULL: never. */
+    void (*await)(struct ge_source *source);
     /* Discard samples older than `step`. */
     void (*advance)(struct ge_source *source, int64_t step);
     /* Of the sample at the front. `step` is what the monitors agreed on: this
@@ -63,6 +69,9 @@ struct ge_source_ops {
     /* Entries first .. first + count - 1, divided by the gradient scale. */
     gradecho_status (*read)(struct ge_source *source, size_t j, size_t layer,
                             size_t first, size_t count, float *out);
+    /* The same of the mean, if facts.mean_replicas is not 0. NULL: never. */
+    gradecho_status (*read_mean)(struct ge_source *source, size_t layer,
+                                 size_t first, size_t count, float *out);
     /* After the last read of the sample at the front: false if what was read
      * cannot be trusted, because its memory changed meanwhile. NULL: it never
      * does. */

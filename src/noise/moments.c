@@ -3,54 +3,95 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 8 };
+#include "vector.h"
 
-static double join(const double *lane)
+enum { HALF = 4, LANES = 2 * HALF };
+
+/* A sum in eight lanes. */
+struct lanes {
+    ge_double4 low, high;
+};
+
+GE_INLINE void load(const float *at, ge_double4 *out)
 {
+    ge_float4 entries;
+
+    memcpy(&entries, at, sizeof entries);
+    *out = __builtin_convertvector(entries, ge_double4);
+}
+
+/* The lanes' sum, and with it the entries that fill no eight lanes. */
+GE_INLINE double join(const struct lanes *sum, const double *rest, size_t count)
+{
+    double lane[LANES];
+
+    memcpy(lane, sum, sizeof lane);
+    for (size_t i = 0; i < count; i++)
+        lane[i] += rest[i];
     return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
            ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
-double ge_sum_squares(const float *a, size_t count)
+GE_INLINE double squares(const float *a, size_t count)
 {
-    double lane[LANES] = {0};
-    size_t i = 0;
-
-    for (; i + LANES <= count; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lane[j] += (double)a[i + j] * (double)a[i + j];
-    for (; i < count; i++)
-        lane[i % LANES] += (double)a[i] * (double)a[i];
-    return join(lane);
-}
-
-struct ge_moments ge_moments_about(const float *a, const float *mean,
-                                   size_t count)
-{
-    double square[LANES] = {0}, product[LANES] = {0};
+    struct lanes square = {0};
+    double rest[LANES];
     size_t i = 0;
 
     for (; i + LANES <= count; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            const double m = (double)mean[i + j];
-            const double d = (double)a[i + j] - m;
+        ge_double4 low, high;
 
-            square[j] += d * d;
-            product[j] += m * d;
-        }
+        load(a + i, &low);
+        load(a + i + HALF, &high);
+        square.low += low * low;
+        square.high += high * high;
     }
-    for (; i < count; i++) {
-        const double m = (double)mean[i], d = (double)a[i] - m;
+    for (size_t j = 0; j < count - i; j++)
+        rest[j] = (double)a[i + j] * (double)a[i + j];
+    return join(&square, rest, count - i);
+}
 
-        square[i % LANES] += d * d;
-        product[i % LANES] += m * d;
+GE_INLINE struct ge_moments about(const float *a, const float *mean,
+                                  size_t count)
+{
+    struct lanes deviation = {0}, projection = {0}, square = {0};
+    double rest[3][LANES];
+    size_t i = 0;
+
+    for (; i + LANES <= count; i += LANES) {
+        ge_double4 low, high, m, n;
+
+        load(a + i, &low);
+        load(a + i + HALF, &high);
+        load(mean + i, &m);
+        load(mean + i + HALF, &n);
+        low -= m;
+        high -= n;
+        deviation.low += low * low;
+        deviation.high += high * high;
+        projection.low += m * low;
+        projection.high += n * high;
+        square.low += m * m;
+        square.high += n * n;
     }
-    return (struct ge_moments){join(square), join(product)};
+    for (size_t j = 0; j < count - i; j++) {
+        const double m = (double)mean[i + j], d = (double)a[i + j] - m;
+
+        rest[0][j] = d * d;
+        rest[1][j] = m * d;
+        rest[2][j] = m * m;
+    }
+    return (struct ge_moments){
+        .deviation = join(&deviation, rest[0], count - i),
+        .projection = join(&projection, rest[1], count - i),
+        .square = join(&square, rest[2], count - i),
+    };
 }
 
 /* An exponent of all ones is what infinities and NaNs have in common; testing
  * the bits is immune to compiler flags and runs at the speed of memory. */
-bool ge_all_finite(const float *a, size_t count)
+GE_INLINE uint32_t copy(const float *restrict a, size_t count,
+                        float *restrict out)
 {
     const uint32_t exponent = UINT32_C(0x7F800000);
     uint32_t bad = 0;
@@ -60,6 +101,52 @@ bool ge_all_finite(const float *a, size_t count)
 
         memcpy(&bits, &a[i], sizeof bits);
         bad |= (uint32_t)((bits & exponent) == exponent);
+        if (out != NULL)
+            memcpy(&out[i], &bits, sizeof bits);
     }
-    return bad == 0;
+    return bad;
+}
+
+GE_WIDE static double squares_wide(const float *a, size_t count)
+{
+    return squares(a, count);
+}
+
+GE_WIDE static struct ge_moments about_wide(const float *a, const float *mean,
+                                            size_t count)
+{
+    return about(a, mean, count);
+}
+
+GE_WIDE static uint32_t test_wide(const float *a, size_t count)
+{
+    return copy(a, count, NULL);
+}
+
+GE_WIDE static uint32_t copy_wide(const float *restrict a, size_t count,
+                                  float *restrict out)
+{
+    return copy(a, count, out);
+}
+
+double ge_sum_squares(const float *a, size_t count)
+{
+    return ge_has_wide() ? squares_wide(a, count) : squares(a, count);
+}
+
+struct ge_moments ge_moments_about(const float *a, const float *mean,
+                                   size_t count)
+{
+    return ge_has_wide() ? about_wide(a, mean, count) : about(a, mean, count);
+}
+
+bool ge_all_finite(const float *a, size_t count)
+{
+    return (ge_has_wide() ? test_wide(a, count) : copy(a, count, NULL)) == 0;
+}
+
+bool ge_copy_finite(const float *restrict a, size_t count, float *restrict out)
+{
+    return (ge_has_wide() ? copy_wide(a, count, out) : copy(a, count, out)) ==
+           0;
 }

@@ -18,6 +18,7 @@ double ge_sum_squares(const float *a, size_t count);
 struct ge_moments {
     double deviation;  /* sum_i (a_i - mean_i)^2 */
     double projection; /* sum_i mean_i (a_i - mean_i) */
+    double square;     /* sum_i mean_i^2, as ge_sum_squares() has it */
 };
 
 /* Differences are taken in double precision. */
@@ -26,5 +27,8 @@ struct ge_moments ge_moments_about(const float *a, const float *mean,
 
 /* No entry is infinite or not a number. */
 bool ge_all_finite(const float *a, size_t count);
+
+/* Copy, and say whether what was copied is finite. */
+bool ge_copy_finite(const float *restrict a, size_t count, float *restrict out);
 
 #endif

@@ -2,6 +2,9 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
+
+#include "vector.h"
 
 /* splitmix64: 64 independent-looking bits for every number. */
 static uint64_t hash(uint64_t x)
@@ -14,9 +17,43 @@ static uint64_t hash(uint64_t x)
 
 /* Entries go to bins in blocks of GE_SKETCH_SIZE; a word of the hash gives the
  * signs of 64 neighbours. */
-enum { WORD = 64, WORDS = GE_SKETCH_SIZE / WORD };
+enum { WORD = 64, WORDS = GE_SKETCH_SIZE / WORD, FOUR = 4 };
 
-void ge_sketch_add(const float *a, const float *mean, size_t first,
+/* The sign bits of four neighbours that four bits of the hash stand for. */
+#define S UINT64_C(0x8000000000000000)
+static const uint64_t sign_of[16][FOUR] = {
+    {0, 0, 0, 0}, {S, 0, 0, 0}, {0, S, 0, 0}, {S, S, 0, 0},
+    {0, 0, S, 0}, {S, 0, S, 0}, {0, S, S, 0}, {S, S, S, 0},
+    {0, 0, 0, S}, {S, 0, 0, S}, {0, S, 0, S}, {S, S, 0, S},
+    {0, 0, S, S}, {S, 0, S, S}, {0, S, S, S}, {S, S, S, S},
+};
+#undef S
+
+/* bin[i] += +-(a[i] - mean[i]), signs from the lowest bit of `signs` on */
+GE_INLINE void add_word(const float *a, const float *mean, size_t count,
+                        uint64_t signs, double *bin)
+{
+    for (size_t i = 0; i + FOUR <= count; i += FOUR) {
+        ge_double4 d = {0};
+        uint64_t bits[FOUR];
+
+        for (size_t j = 0; j < FOUR; j++)
+            d[j] = (double)a[i + j] - (double)mean[i + j];
+        memcpy(bits, &d, sizeof bits);
+        for (size_t j = 0; j < FOUR; j++)
+            bits[j] ^= sign_of[(signs >> i) & 15][j];
+        memcpy(&d, bits, sizeof d);
+        for (size_t j = 0; j < FOUR; j++)
+            bin[i + j] += d[j];
+    }
+    for (size_t i = count / FOUR * FOUR; i < count; i++) {
+        const double d = (double)a[i] - (double)mean[i];
+
+        bin[i] += (signs >> i) & 1 ? -d : d;
+    }
+}
+
+GE_INLINE void add(const float *a, const float *mean, size_t first,
                    size_t count, size_t entries, double *sketch)
 {
     const size_t every = entries / GE_SKETCH_ENTRIES + 1; /* blocks */
@@ -32,16 +69,26 @@ void ge_sketch_add(const float *a, const float *mean, size_t first,
             at = (block / every + 1) * every * GE_SKETCH_SIZE;
             continue;
         }
-        const uint64_t signs = hash(word);
-        double *bin = sketch + word % WORDS * WORD;
-
-        for (size_t i = at; i < stop; i++) {
-            const double d = (double)a[i - first] - (double)mean[i - first];
-
-            bin[i - start] += (signs >> (i - start)) & 1 ? -d : d;
-        }
+        add_word(a + (at - first), mean + (at - first), stop - at,
+                 hash(word) >> (at - start),
+                 sketch + word % WORDS * WORD + (at - start));
         at = stop;
     }
+}
+
+GE_WIDE static void add_wide(const float *a, const float *mean, size_t first,
+                             size_t count, size_t entries, double *sketch)
+{
+    add(a, mean, first, count, entries, sketch);
+}
+
+void ge_sketch_add(const float *a, const float *mean, size_t first,
+                   size_t count, size_t entries, double *sketch)
+{
+    if (ge_has_wide())
+        add_wide(a, mean, first, count, entries, sketch);
+    else
+        add(a, mean, first, count, entries, sketch);
 }
 
 static double dot(const double *a, const double *b)

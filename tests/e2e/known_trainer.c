@@ -3,12 +3,15 @@
  *
  *     known_trainer session=NAME rank=R world=W steps=N [seed=S] [dtype=f32]
  *                   [replicas=P] [scale=X] [skip=FIRST,LAST] [layers=other]
- *                   [paced=1 | step_ms=T] [drop=1]
+ *                   [paced=1 | step_ms=T] [drop=1] [mean=FACTOR]
  *
  * Every entry is n/128, n a whole number in [-255, 255], so that it is exact
  * in every dtype; n comes from a hash of (seed, rank, replica, step, layer,
  * entry) plus three modes that all ranks and steps share. conftest.py has the
  * same in NumPy: entries(). No MPI: the test starts one process per rank.
+ *
+ * With mean=FACTOR it hands over the mean over all ranks, times FACTOR, as
+ * their allreduce would have made it.
  *
  * It hands over every step that is wanted, unlike a real trainer, which never
  * waits: all samples of the test are measured. With drop=1 it loses a sample
@@ -41,8 +44,8 @@ struct arguments {
     const char *session, *dtype, *layers;
     uint32_t rank, world, replicas, seed;
     int64_t steps, skip_first, skip_last;
-    double scale;
-    int step_ms; /* 0: as fast as it goes */
+    double scale, mean; /* mean: 0 for none */
+    int step_ms;        /* 0: as fast as it goes */
     bool paced, drop;
 };
 
@@ -147,6 +150,7 @@ static gradecho *open_watch(const struct arguments *a)
     options.rank = a->rank;
     options.world = a->world;
     options.replicas = a->replicas;
+    options.mean = a->mean != 0.0;
     options.layers = layers;
     options.layer_count = LAYERS;
     if (gradecho_open(&options, &watch) != GRADECHO_OK)
@@ -175,6 +179,29 @@ static void write_sample(const struct arguments *a, gradecho *watch,
     }
 }
 
+static void write_mean(const struct arguments *a, gradecho *watch, int64_t step)
+{
+    static uint64_t room[ENTRIES_MAX];
+    const gradecho_dtype dtype = parse_dtype(a->dtype);
+    const double k = (double)a->world * (double)a->replicas;
+
+    for (uint32_t l = 0; l < LAYERS; l++) {
+        const uint32_t cols = (uint32_t)table[l].cols;
+
+        for (uint32_t i = 0; i < table[l].rows * cols; i++) {
+            double sum = 0.0;
+
+            for (uint32_t r = 0; r < a->world; r++)
+                for (uint32_t p = 0; p < a->replicas; p++)
+                    sum += known_entry(
+                        known_hash(a->seed, r, p, (uint32_t)step, l), i, cols);
+            store(dtype, a->mean * sum / k / 128.0 * a->scale, i, room);
+        }
+        if (gradecho_write_mean(watch, l, room) != GRADECHO_OK)
+            die("gradecho_write_mean", gradecho_message());
+    }
+}
+
 /* True if the sample went out; false if nobody wants it, or it is dropped. */
 static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
 {
@@ -194,6 +221,8 @@ static bool hand_over(const struct arguments *a, gradecho *watch, int64_t step)
     if (status != GRADECHO_OK)
         die("gradecho_begin", gradecho_message());
     write_sample(a, watch, step);
+    if (a->mean != 0.0)
+        write_mean(a, watch, step);
     if (gradecho_publish(watch, &meta) != GRADECHO_OK)
         die("gradecho_publish", gradecho_message());
     return true;
@@ -239,6 +268,8 @@ static void parse_one(struct arguments *a, const char *text)
         a->steps = strtoll(value, NULL, 10);
     else if (IS("scale"))
         a->scale = strtod(value, NULL);
+    else if (IS("mean"))
+        a->mean = strtod(value, NULL);
     else if (IS("step_ms"))
         a->step_ms = (int)strtol(value, NULL, 10);
     else if (IS("paced"))

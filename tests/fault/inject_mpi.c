@@ -76,18 +76,6 @@ REQUESTS(MPI_Isend,
          (const void *from, int count, MPI_Datatype type, int to, int tag,
           MPI_Comm comm, MPI_Request *request),
          (from, count, type, to, tag, comm, request))
-REQUESTS(MPI_Ialltoallv,
-         (const void *from, const int *counts, const int *starts,
-          MPI_Datatype type, void *to, const int *to_counts,
-          const int *to_starts, MPI_Datatype to_type, MPI_Comm comm,
-          MPI_Request *request),
-         (from, counts, starts, type, to, to_counts, to_starts, to_type, comm,
-          request))
-REQUESTS(MPI_Iallgatherv,
-         (const void *from, int count, MPI_Datatype type, void *to,
-          const int *counts, const int *starts, MPI_Datatype to_type,
-          MPI_Comm comm, MPI_Request *request),
-         (from, count, type, to, counts, starts, to_type, comm, request))
 
 enum { REQUESTS_MAX = 64 };
 

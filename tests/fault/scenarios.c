@@ -254,6 +254,7 @@ static int run_command(char *first, char *second, char *third)
 
 COMMAND(run_config, "config", "--check", sweep->config)
 COMMAND(run_inspect_json, "inspect", "--json", sweep->reference)
+COMMAND(run_inspect_advice, "inspect", "--advice", sweep->reference)
 COMMAND(run_export_csv, "export", "--format=csv", sweep->reference)
 COMMAND(run_export_jsonl, "export", "--format=jsonl", sweep->reference)
 COMMAND(run_inspect_layer, "inspect", "--layer=b*", sweep->reference)
@@ -263,6 +264,13 @@ static int run_inspect(struct sweep *sweep)
     static char a[] = "inspect";
 
     return run_command(a, sweep->reference, NULL);
+}
+
+static int run_diff(struct sweep *sweep)
+{
+    static char a[] = "diff";
+
+    return run_command(a, sweep->reference, sweep->reference);
 }
 
 #define ALL                                                                \
@@ -309,6 +317,18 @@ const struct scenario scenarios[] = {
      NULL,
      NULL,
      run_inspect_layer,
+     {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
+    {"inspect --advice",
+     false,
+     NULL,
+     NULL,
+     run_inspect_advice,
+     {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
+    {"diff",
+     false,
+     NULL,
+     NULL,
+     run_diff,
      {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
     {"export csv",
      false,

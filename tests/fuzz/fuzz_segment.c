@@ -45,6 +45,7 @@ static const struct {
     FIELD(header_bytes),   FIELD(total_bytes),
     FIELD(rank),           FIELD(world),
     FIELD(slot_count),     FIELD(replicas_max),
+    FIELD(mean),           FIELD(reserved_mean),
     FIELD(layer_count),    FIELD(layer_bytes),
     FIELD(layers_offset),  FIELD(slots_offset),
     FIELD(slot_bytes),     FIELD(presence_offset),
@@ -78,6 +79,7 @@ static void begin_world(struct world *w)
     (void)setenv(GRADECHO_SESSION_ENV, name, 0);
     options.slots = SLOTS;
     options.replicas = REPLICAS;
+    options.mean = 1;
     options.layers = table;
     options.layer_count = LAYERS;
     FUZZ_CHECK(gradecho_open(&options, &w->trainer) == GRADECHO_OK);
@@ -111,6 +113,8 @@ static void hand_over(struct world *w, struct fuzz_bytes *in)
         for (size_t l = 0; l < LAYERS; l++)
             if ((what >> (2 + l) & 1) == 0)
                 fuzz_any(gradecho_write(w->trainer, r, l, data));
+    for (size_t l = 0; l < LAYERS && what >= 128; l++)
+        fuzz_any(gradecho_write_mean(w->trainer, l, data));
     fuzz_any(gradecho_publish(w->trainer, &meta));
 }
 

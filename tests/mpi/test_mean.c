@@ -89,6 +89,27 @@ static bool same(float a, float b)
     return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
 }
 
+/* One piece alone. */
+static bool mean_of(ge_mean *mean, bool wide, const float *narrow,
+                    const double *sums, size_t count,
+                    const struct ge_mean_span *spans, float *out)
+{
+    struct ge_mean_piece piece;
+
+    if (wide)
+        memcpy(ge_mean_room(mean), sums, count * sizeof *sums);
+    else if (narrow != NULL)
+        memcpy(ge_mean_room(mean), narrow, count * sizeof *narrow);
+    else
+        memset(ge_mean_room(mean), 0, count * sizeof *narrow);
+    if (ge_mean_start(mean, count, spans) != GRADECHO_OK ||
+        ge_mean_finish(mean, &piece) != GRADECHO_OK ||
+        (piece.mine == NULL) != wide)
+        return false;
+    memcpy(out, piece.mean, count * sizeof *out);
+    return true;
+}
+
 static void check_mean(struct ranks *r, const struct spread *spread, bool wide,
                        size_t count)
 {
@@ -108,9 +129,8 @@ static void check_mean(struct ranks *r, const struct spread *spread, bool wide,
     out[count] = 7.0F;
     NEED(ge_mean_create(r->comm, PIECE, wide, &mean) == GRADECHO_OK);
     for (int again = 0; again < 2; again++) { /* buffers are used twice */
-        CHECK(r, ge_mean_piece(mean, !wide && here > 0 ? mine : NULL,
-                               wide ? sums : NULL, count, &span,
-                               out) == GRADECHO_OK);
+        CHECK(r, mean_of(mean, wide, here > 0 ? mine : NULL, sums, count, &span,
+                         out));
         for (size_t i = 0; i < count; i++)
             wrong += same(out[i], serial_mean(spread, r->size, i)) ? 0 : 1;
     }
@@ -165,8 +185,8 @@ static void one_replica_each_gives_the_same_bits_either_way(struct ranks *r)
     }
     NEED(ge_mean_create(r->comm, PIECE, false, &a) == GRADECHO_OK);
     NEED(ge_mean_create(r->comm, PIECE, true, &b) == GRADECHO_OK);
-    CHECK(r, ge_mean_piece(a, mine, NULL, PIECE, &span, narrow) == GRADECHO_OK);
-    CHECK(r, ge_mean_piece(b, NULL, sums, PIECE, &span, wide) == GRADECHO_OK);
+    CHECK(r, mean_of(a, false, mine, NULL, PIECE, &span, narrow));
+    CHECK(r, mean_of(b, true, NULL, sums, PIECE, &span, wide));
     CHECK(r, memcmp(narrow, wide, sizeof narrow) == 0);
     ge_mean_destroy(&a);
     ge_mean_destroy(&b);
@@ -193,8 +213,7 @@ static void every_span_is_divided_by_its_own_count(struct ranks *r)
         }
         for (size_t i = 0; i < count; i++)
             mine[i] = (float)(r->rank + 1) * (float)(i + 1);
-        CHECK(r, ge_mean_piece(mean, mine, NULL, count, spans, out) ==
-                     GRADECHO_OK);
+        CHECK(r, mean_of(mean, false, mine, NULL, count, spans, out));
         for (size_t s = 0; s < 4; s++) {
             for (size_t i = 0; i < tables[t][s]; i++, at++) {
                 const double sum =
@@ -224,8 +243,7 @@ static void a_span_without_replicas_has_no_mean(struct ranks *r)
             sums[i] = (double)mine[i];
         }
         NEED(ge_mean_create(r->comm, COUNT, wide != 0, &mean) == GRADECHO_OK);
-        CHECK(r, ge_mean_piece(mean, mine, sums, COUNT, spans, out) ==
-                     GRADECHO_OK);
+        CHECK(r, mean_of(mean, wide != 0, mine, sums, COUNT, spans, out));
         for (size_t i = 0; i < COUNT; i++) {
             if (i >= 20 && i < 51)
                 CHECK(r, isnan(out[i]));
@@ -244,9 +262,65 @@ static void a_rank_without_replica_reads_nothing(struct ranks *r)
     ge_mean *mean = NULL;
 
     NEED(ge_mean_create(r->comm, 3, false, &mean) == GRADECHO_OK);
-    CHECK(r, ge_mean_piece(mean, r->rank == 0 ? mine : NULL, NULL, 3, &span,
-                           out) == GRADECHO_OK);
+    CHECK(r, mean_of(mean, false, r->rank == 0 ? mine : NULL, NULL, 3, &span,
+                     out));
     CHECK(r, memcmp(out, mine, sizeof out) == 0);
+    ge_mean_destroy(&mean);
+}
+
+/* Pieces of several sizes, as many under way as may be. */
+static void a_stream_of_pieces_is_each_piece_by_itself(struct ranks *r)
+{
+    enum { PIECES = 40 };
+    static float mine[PIECE];
+    const struct spread spread = {"one", one};
+    struct ge_mean_span spans[PIECES];
+    ge_mean *mean = NULL;
+    size_t started = 0, wrong = 0;
+
+    NEED(ge_mean_create(r->comm, PIECE, false, &mean) == GRADECHO_OK);
+    for (size_t finished = 0; finished < PIECES;) {
+        if (started < PIECES && ge_mean_pending(mean) < GE_MEAN_DEPTH) {
+            const size_t count = counts[started % COUNT_OF(counts)];
+
+            for (size_t i = 0; i < count; i++)
+                mine[i] = (float)entry_of(r->rank, 0, i + started);
+            memcpy(ge_mean_room(mean), mine, count * sizeof *mine);
+            spans[started] = (struct ge_mean_span){count, (double)r->size};
+            CHECK(r,
+                  ge_mean_start(mean, count, &spans[started++]) == GRADECHO_OK);
+        } else {
+            struct ge_mean_piece piece;
+            const size_t at = finished++;
+
+            CHECK(r, ge_mean_finish(mean, &piece) == GRADECHO_OK);
+            for (size_t i = 0; i < spans[at].count; i++) {
+                wrong +=
+                    !same(piece.mean[i], serial_mean(&spread, r->size, i + at));
+                wrong += piece.mine[i] != (float)entry_of(r->rank, 0, i + at);
+            }
+        }
+    }
+    CHECK(r, wrong == 0);
+    CHECK(r, ge_mean_pending(mean) == 0);
+    ge_mean_destroy(&mean);
+}
+
+/* 2 (R-1)/R of the piece, rounded up to whole shares: an all-reduce's least. */
+static void no_more_is_sent_than_by_an_all_reduce(struct ranks *r)
+{
+    static float mine[PIECE], out[PIECE];
+    const struct ge_mean_span span = {PIECE, (double)r->size};
+    const size_t size = (size_t)r->size, share = (PIECE + size - 1) / size;
+    const uint64_t before = ge_comm_sent(r->comm);
+    ge_mean *mean = NULL;
+
+    NEED(ge_mean_create(r->comm, PIECE, false, &mean) == GRADECHO_OK);
+    CHECK(r, mean_of(mean, false, mine, NULL, PIECE, &span, out));
+    const uint64_t sent = ge_comm_sent(r->comm) - before;
+
+    CHECK(r, sent <= 2 * (size - 1) * share * sizeof *mine);
+    CHECK(r, (sent == 0) == (size == 1));
     ge_mean_destroy(&mean);
 }
 
@@ -259,6 +333,8 @@ int main(int argc, char **argv)
         MPI_TEST(every_span_is_divided_by_its_own_count),
         MPI_TEST(a_span_without_replicas_has_no_mean),
         MPI_TEST(a_rank_without_replica_reads_nothing),
+        MPI_TEST(a_stream_of_pieces_is_each_piece_by_itself),
+        MPI_TEST(no_more_is_sent_than_by_an_all_reduce),
     };
 
     return mpi_run(&argc, &argv, tests, COUNT_OF(tests));

@@ -27,6 +27,15 @@ static size_t layer_bytes(const struct gradecho_layer *layer)
     return size[layer->dtype] * layer->rows * layer->cols;
 }
 
+/* A replica's gradient, or behind the replicas the mean. */
+static const void *block(const ge_consumer *consumer,
+                         const struct ge_handed_sample *sample, uint32_t r,
+                         size_t layer)
+{
+    return r < sample->replicas ? ge_consumer_data(consumer, r, layer)
+                                : ge_consumer_mean(consumer, layer);
+}
+
 /* {"step": ..., "layers": [[replica, name, rows, cols, dtype, bytes], ...]} */
 static void write_sample(FILE *file, const ge_consumer *consumer,
                          const struct ge_handed_sample *sample)
@@ -37,14 +46,15 @@ static void write_sample(FILE *file, const ge_consumer *consumer,
     fprintf(file,
             "{\"step\": %lld, \"replicas\": %u, \"loss\": \"%.17g\", "
             "\"batch_size\": %.17g, \"scale\": %.17g, \"world\": %u, "
-            "\"layers\": [",
+            "\"mean_replicas\": %u, \"layers\": [",
             (long long)sample->step, (unsigned)sample->replicas, sample->loss,
-            sample->batch_size, sample->gradient_scale, (unsigned)g->world);
-    for (uint32_t r = 0; r < sample->replicas; r++) {
+            sample->batch_size, sample->gradient_scale, (unsigned)g->world,
+            (unsigned)sample->mean_replicas);
+    for (uint32_t r = 0; r <= sample->replicas; r++) {
         for (size_t l = 0; l < g->layer_count; l++) {
             const struct gradecho_layer *layer = &g->layers[l];
 
-            if (ge_consumer_data(consumer, r, l) == NULL)
+            if (block(consumer, sample, r, l) == NULL)
                 continue;
             fprintf(file, "%s[%u, \"%s\", %llu, %llu, %d, %zu]", comma,
                     (unsigned)r, layer->name, (unsigned long long)layer->rows,
@@ -54,9 +64,9 @@ static void write_sample(FILE *file, const ge_consumer *consumer,
         }
     }
     fprintf(file, "]}\n");
-    for (uint32_t r = 0; r < sample->replicas; r++) {
+    for (uint32_t r = 0; r <= sample->replicas; r++) {
         for (size_t l = 0; l < g->layer_count; l++) {
-            const void *data = ge_consumer_data(consumer, r, l);
+            const void *data = block(consumer, sample, r, l);
 
             if (data != NULL)
                 fwrite(data, 1, layer_bytes(&g->layers[l]), file);

@@ -6,8 +6,11 @@ from contextlib import nullcontext
 from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel as Ddp
+from torch.nn.utils import clip_grad_norm_
 
+from gradecho import GradechoError
 from torch_support import (
+    WORLD,
     Consumer,
     batch,
     gradients,
@@ -123,3 +126,51 @@ def more_micro_batches_than_expected() -> None:
         (1, 1),
         (2, 1),
     ]
+
+
+@scenario
+def the_mean_is_what_ddp_made_of_the_replicas() -> None:
+    for name, options in (("sum", {}), ("one", {"average": True})):
+        consumer = Consumer(f"mean.{name}")
+        ddp = Ddp(network())
+        optimizer = sgd(ddp)
+        watch = consumer.watch(ddp, accumulation=2, mean=True, **options)
+        expected = []
+        for step in range(4):
+            optimizer.zero_grad()
+            for m in range(2):
+                with nullcontext() if m else ddp.no_sync():
+                    loss_of(ddp, batch(step, m)).backward()
+            if step != 2:  # a sample without
+                watch.mean()
+            expected.append(
+                {
+                    n: p.grad / (1 if options else 2)
+                    for n, p in ddp.module.named_parameters()
+                    if p.grad is not None
+                }
+            )
+            clip_grad_norm_(ddp.parameters(), 1e-3)
+            optimizer.step()
+        samples = consumer.samples(watch)
+        assert [s.step for s in samples] == [0, 1, 2, 3]
+        for sample, mean in zip(samples, expected):
+            handed = sample.step != 2
+            assert sample.mean_replicas == handed * WORLD * sample.replicas
+            sample.same(sample.replicas, mean if handed else {})
+
+
+@scenario
+def a_mean_needs_room() -> None:
+    consumer = Consumer("roomless")
+    ddp = Ddp(network())
+    optimizer, watch = sgd(ddp), consumer.watch(ddp)
+    loss_of(ddp, batch(0)).backward()
+    try:
+        watch.mean()
+    except GradechoError as error:
+        assert "mean=True" in str(error)
+    else:
+        raise AssertionError("not refused")
+    optimizer.step()
+    assert [s.mean_replicas for s in consumer.samples(watch)] == [0]

@@ -108,7 +108,8 @@ class Sample:
     batch_size: float
     scale: float
     world: int
-    data: list[Gradients]  # of each replica, as matrices
+    mean_replicas: int
+    data: list[Gradients]  # of each replica, as matrices; then the mean
 
     def same(self, replica: int, expected: Gradients) -> None:
         """This replica is, bit by bit, what is expected."""
@@ -130,7 +131,7 @@ def read_samples(path: Path) -> list[Sample]:
     with path.open("rb") as file:
         while line := file.readline():
             head = json.loads(line)
-            data: list[Gradients] = [{} for _ in range(head["replicas"])]
+            data: list[Gradients] = [{} for _ in range(head["replicas"] + 1)]
             for replica, name, rows, cols, dtype, size in head.pop("layers"):
                 raw = bytearray(file.read(size))
                 values = torch.frombuffer(raw, dtype=DTYPES[dtype])

@@ -221,10 +221,17 @@ static const struct {
                      "meant?"},
     {"flush_every: 1\n",
      "run.yaml:1: unknown key flush_every; is log.flush_every meant?"},
+    {"layers: {every: 5}\n",
+     "run.yaml:1: unknown key layers.every; is sample.every meant?"},
+    {"sampel: {every: 5}\n",
+     "run.yaml:1: unknown key sampel; is sample meant?"},
+    {"colour: red\n", "run.yaml:1: unknown key colour; `gradecho config "
+                      "--default` tells them all"},
     {"sample:\n  sample:\n    every: 1\n",
      "run.yaml:2: unknown key sample.sample; is "},
-    {"[a, b]: 1\n", "run.yaml:1: unknown key a list or mapping; is "},
-    {"'': 1\n", "run.yaml:1: unknown key ; is "},
+    {"[a, b]: 1\n",
+     "run.yaml:1: unknown key a list or mapping; `gradecho config "},
+    {"'': 1\n", "run.yaml:1: unknown key ; `gradecho config "},
     /* repeated */
     {"sample:\n  every: 1\n  every: 1\n",
      "run.yaml:3: sample.every is repeated"},
@@ -274,7 +281,8 @@ static const struct {
      "run.yaml:2: svd.placement must be one of root, spread, not a list or "
      "mapping"},
     {"on_rank_loss: Stop\n",
-     "run.yaml:1: on_rank_loss must be one of continue, stop, not Stop"},
+     "run.yaml:1: on_rank_loss must be one of continue, stop, not Stop; is "
+     "stop meant?"},
     {"session: [a]\n",
      "run.yaml:1: session must be a text of at most 63 bytes"},
     {"log: {path: \"a\\0b\"}\n",

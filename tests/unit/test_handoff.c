@@ -123,6 +123,98 @@ static void layers_that_were_not_written_are_missing(void **state)
     gradecho_close(&trainer);
 }
 
+static gradecho *open_with_mean(uint32_t world)
+{
+    struct gradecho_options options = some_options();
+    gradecho *trainer = NULL;
+
+    options.world = world;
+    options.mean = 1;
+    assert_int_equal(gradecho_open(&options, &trainer), GRADECHO_OK);
+    return trainer;
+}
+
+static void a_mean_lies_beside_the_replicas(void **state)
+{
+    enum { WORLD = 5, OF_ALL = 1009 };
+    gradecho *trainer = open_with_mean(WORLD);
+    ge_consumer *monitor = attach_monitor(1);
+    unsigned char data[8 * ENTRIES_MAX];
+    struct ge_handed_sample sample;
+
+    (void)state;
+    assert_true(ge_consumer_geometry(monitor)->mean);
+    for (int64_t step = 0; step < 4; step++) {  /* twice each slot */
+        const size_t first = step == 2 ? 1 : 0; /* one layer has no mean */
+
+        assert_int_equal(gradecho_begin(trainer, step), GRADECHO_OK);
+        for (uint32_t r = 0; r < REPLICAS; r++)
+            for (size_t l = 0; l < LAYERS; l++) {
+                make_gradient(step, r, l, data);
+                assert_int_equal(gradecho_write(trainer, r, l, data),
+                                 GRADECHO_OK);
+            }
+        for (size_t l = first; l < LAYERS; l++) {
+            make_gradient(step, OF_ALL, l, data);
+            assert_int_equal(gradecho_write_mean(trainer, l, data),
+                             GRADECHO_OK);
+        }
+        assert_int_equal(gradecho_publish(trainer, NULL), GRADECHO_OK);
+        assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_OK);
+        assert_int_equal(sample.mean_replicas, WORLD * REPLICAS);
+        assert_true(is_whole(monitor, &sample));
+        for (size_t l = first; l < LAYERS; l++) {
+            make_gradient(step, OF_ALL, l, data);
+            assert_memory_equal(ge_consumer_mean(monitor, l), data,
+                                bytes_of(l));
+        }
+        assert_int_equal(ge_consumer_mean(monitor, 0) == NULL, first == 1);
+        assert_null(ge_consumer_mean(monitor, LAYERS));
+        assert_true(ge_consumer_intact(monitor));
+        ge_consumer_release(monitor);
+        assert_null(ge_consumer_mean(monitor, 1)); /* given back */
+    }
+    assert_true(hand_over(trainer, 4, 1)); /* without one */
+    assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_OK);
+    assert_int_equal(sample.mean_replicas, 0);
+    assert_null(ge_consumer_mean(monitor, 0));
+    ge_consumer_detach(&monitor);
+    gradecho_close(&trainer);
+}
+
+static void a_mean_without_room_is_refused(void **state)
+{
+    gradecho *trainer = open_trainer();
+    ge_consumer *monitor = attach_monitor(1);
+    const float data[ENTRIES_MAX] = {0};
+    struct ge_handed_sample sample;
+
+    (void)state;
+    assert_int_equal(gradecho_write_mean(trainer, 0, data), GRADECHO_E_ARG);
+    assert_non_null(strstr(gradecho_message(), "begun"));
+    assert_int_equal(gradecho_begin(trainer, 0), GRADECHO_OK);
+    assert_int_equal(gradecho_write_mean(trainer, 0, data), GRADECHO_E_ARG);
+    assert_non_null(strstr(gradecho_message(), "options"));
+    assert_null(gradecho_place_mean(trainer, 0));
+    assert_int_equal(gradecho_publish(trainer, NULL), GRADECHO_OK);
+    assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_OK);
+    assert_int_equal(sample.mean_replicas, 0);
+    ge_consumer_detach(&monitor);
+    gradecho_close(&trainer);
+
+    trainer = open_with_mean(1);
+    monitor = attach_monitor(1);
+    assert_null(gradecho_place_mean(trainer, 0));
+    assert_int_equal(gradecho_begin(trainer, 0), GRADECHO_OK);
+    assert_int_equal(gradecho_write_mean(trainer, LAYERS, data),
+                     GRADECHO_E_ARG);
+    assert_int_equal(gradecho_write_mean(trainer, 0, NULL), GRADECHO_E_ARG);
+    assert_int_equal((uintptr_t)gradecho_place_mean(trainer, 1) % 64, 0);
+    assert_int_equal(gradecho_write_mean(NULL, 0, data), GRADECHO_NOT_WANTED);
+    ge_consumer_detach(&monitor);
+    gradecho_close(&trainer);
+}
+
 static void what_the_trainer_does_not_know_is_nan_or_zero(void **state)
 {
     gradecho *trainer = open_trainer();
@@ -353,6 +445,8 @@ int main(void)
         cmocka_unit_test(the_geometry_is_what_the_trainer_declared),
         cmocka_unit_test(gradients_written_in_place_arrive_aligned),
         cmocka_unit_test(layers_that_were_not_written_are_missing),
+        cmocka_unit_test(a_mean_lies_beside_the_replicas),
+        cmocka_unit_test(a_mean_without_room_is_refused),
         cmocka_unit_test(what_the_trainer_does_not_know_is_nan_or_zero),
         cmocka_unit_test(nothing_is_wanted_without_a_monitor),
         cmocka_unit_test(steps_between_the_sampled_ones_are_not_wanted),

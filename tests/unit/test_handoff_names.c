@@ -181,6 +181,10 @@ static void set_many_replicas(struct gradecho_options *o)
 {
     o->replicas = 1025;
 }
+static void set_two_means(struct gradecho_options *o)
+{
+    o->mean = 2;
+}
 static void set_no_table(struct gradecho_options *o)
 {
     o->layers = NULL;
@@ -197,9 +201,9 @@ static void set_many_layers(struct gradecho_options *o)
 static void options_out_of_range_are_refused(void **state)
 {
     static void (*const spoil[])(struct gradecho_options *) = {
-        set_size,        set_rank,         set_world,    set_one_slot,
-        set_many_slots,  set_no_replica,   set_no_table, set_no_layers,
-        set_many_layers, set_many_replicas};
+        set_size,        set_rank,          set_world,    set_one_slot,
+        set_many_slots,  set_no_replica,    set_no_table, set_no_layers,
+        set_many_layers, set_many_replicas, set_two_means};
     gradecho *trainer = NULL;
     const struct gradecho_options good = some_options();
 

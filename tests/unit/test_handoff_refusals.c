@@ -65,6 +65,8 @@ static void damaged_constants_are_refused(void **state)
         {IN_HEADER(replicas_max), 0, input},
         {IN_HEADER(replicas_max), 1, input},
         {IN_HEADER(replicas_max), UINT32_MAX, input},
+        {IN_HEADER(mean), 1, input}, /* there is no room for it */
+        {IN_HEADER(mean), UINT32_MAX, input},
         {IN_HEADER(layer_count), 0, input},
         {IN_HEADER(layer_count), 3, input},
         {IN_HEADER(layer_count), 5, input},
@@ -133,7 +135,7 @@ static void both_versions_are_named_in_the_refusal(void **state)
     assert_int_equal(try_to_attach(), GRADECHO_E_ABI);
     ge_message_capture(0);
     assert_non_null(strstr(ge_message_last(), "4711"));
-    assert_non_null(strstr(ge_message_last(), "reads 2"));
+    assert_non_null(strstr(ge_message_last(), "reads 3"));
     assert_int_equal(ge_consumer_scan(session(), false, &info, 1, &count),
                      GRADECHO_OK);
     assert_int_equal(count, 1);
@@ -253,6 +255,7 @@ static void a_damaged_sample_is_skipped_and_the_next_one_read(void **state)
         {offsetof(struct ge_abi_slot, gradient_scale), 8, &infinity},
         {offsetof(struct ge_abi_slot, replicas), 4, &none},
         {offsetof(struct ge_abi_slot, replicas), 4, &many},
+        {offsetof(struct ge_abi_slot, mean_replicas), 4, &many},
     };
 
     (void)state;
