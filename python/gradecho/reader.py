@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 __all__ = [
+    "Alarm",
     "Field",
     "Layer",
     "Log",
@@ -75,6 +76,17 @@ class Field:
     dims: tuple[str, ...]
     units: str
     long_name: str
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm, from the sample that raised it to the last before it was over."""
+
+    rule: str
+    first_step: int
+    last_step: int
+    raised: bool  # still, at the last sample
+    layers: tuple[str, ...]  # for which it was raised at any time
 
 
 def open_log(path: str | os.PathLike[str], *, deadline: float = DEADLINE) -> Log:
@@ -221,6 +233,32 @@ class Log(Closing):
         else:
             known = np.isfinite(self.read("echo")).any(axis=2)
         return known
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """All alarms so far, in the order of their beginning."""
+        if "alarms" not in self or not len(self):
+            return []
+        names = str(_text(self._open_file["alarms"].attrs["flag_meanings"])).split()
+        steps, bits = self.steps, np.maximum(self.read("alarms"), 0)
+        by_layer = np.maximum(self.read("layer_alarms"), 0)
+        found: list[Alarm] = []
+        for bit, rule in enumerate(names):
+            raised = np.r_[False, bits >> bit & 1 != 0, False]
+            edges = np.flatnonzero(raised[1:] != raised[:-1])
+            for first, end in zip(edges[::2], edges[1::2]):
+                there = (by_layer[first:end] >> bit & 1).any(axis=0)
+                layers = tuple(self.layers[i].name for i in np.flatnonzero(there))
+                found.append(
+                    Alarm(
+                        rule,
+                        int(steps[first]),
+                        int(steps[end - 1]),
+                        bool(end == len(self)),
+                        layers,
+                    )
+                )
+        return sorted(found, key=lambda alarm: alarm.first_step)
 
     # ---- values ----
 

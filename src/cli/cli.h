@@ -14,6 +14,7 @@ enum { GE_EXIT_OK = 0, GE_EXIT_FAILURE = 1, GE_EXIT_USAGE = 2 };
 int ge_cmd_monitor(int argc, char **argv);
 int ge_cmd_replay(int argc, char **argv);
 int ge_cmd_inspect(int argc, char **argv);
+int ge_cmd_diff(int argc, char **argv);
 int ge_cmd_export(int argc, char **argv);
 int ge_cmd_doctor(int argc, char **argv);
 int ge_cmd_recover(int argc, char **argv);

@@ -133,6 +133,14 @@ static int draw_head(const struct ge_view *view)
     put(y++, 0, COLS, text);
     ge_view_health(view, (double)time(NULL), COLS < 60, text, sizeof text);
     put(y++, 0, COLS, text);
+    if (d->row.values[GE_ALARMS][0] > 0.0) {
+        char names[256];
+
+        snprintf(
+            text, sizeof text, "! alarms: %s",
+            ge_alarm_names(d->row.values[GE_ALARMS][0], names, sizeof names));
+        put_in(y++, COLOUR_ALARM, view->colour, text);
+    }
     return draw_verdicts(view, y, LINES < 12 ? 1 : LINES < 30 ? 4 : 8);
 }
 

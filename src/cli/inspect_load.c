@@ -71,16 +71,19 @@ fail:
     return status;
 }
 
-/* One block of rows into the sums; `cells` [3 x BLOCK x layers]. */
+/* One block of rows into the sums; `done` of the window are in them. cells
+ * [3 x BLOCK x layers]. */
 static gradecho_status add_block(ge_log_reader *reader, uint64_t first,
-                                 uint64_t rows, double *cells, double *sigma2,
-                                 struct ge_digest *d)
+                                 uint64_t rows, uint64_t done, double *cells,
+                                 double *sigma2, struct ge_digest *d)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t layers = d->row.dims.layers;
     const double *trace = cells, *square = cells + (size_t)rows * layers;
     double *variance = cells + 2 * (size_t)rows * layers;
+    double batch[BLOCK];
 
+    GE_TRY(ge_log_read(reader, GE_BATCH_SIZE, first, rows, batch));
     GE_TRY(ge_log_read(reader, GE_NOISE_TRACE, first, rows, cells));
     GE_TRY(ge_log_read(reader, GE_GRAD_SQNORM, first, rows,
                        cells + (size_t)rows * layers));
@@ -95,13 +98,18 @@ static gradecho_status add_block(ge_log_reader *reader, uint64_t first,
             if (isnan(trace[at]) || isnan(square[at]))
                 continue;
             ge_spread_add(&d->noise[l], trace[at], square[at]);
+            ge_blocks_add(&d->blocks[l], done + r, d->averaged,
+                          batch[r] * trace[at], square[at]);
             sigma2[l] += variance[at];
             all_trace += trace[at];
             all_square += square[at];
             any = true;
         }
-        if (any)
-            ge_spread_add(&d->model, all_trace, all_square);
+        if (!any)
+            continue;
+        ge_spread_add(&d->model, all_trace, all_square);
+        ge_blocks_add(&d->model_blocks, done + r, d->averaged,
+                      batch[r] * all_trace, all_square);
     }
 fail:
     return status;
@@ -120,8 +128,8 @@ static gradecho_status average(ge_log_reader *reader, uint64_t index,
     GE_FAIL_IF(cells == NULL, GRADECHO_E_NOMEM, "no memory for averages");
     for (uint64_t at = index + 1 - d->averaged; at <= index; at += BLOCK)
         GE_TRY(add_block(reader, at,
-                         index + 1 - at < BLOCK ? index + 1 - at : BLOCK, cells,
-                         d->sigma2, d));
+                         index + 1 - at < BLOCK ? index + 1 - at : BLOCK,
+                         at - (index + 1 - d->averaged), cells, d->sigma2, d));
     for (size_t l = 0; l < layers; l++) {
         const struct ge_spread *noise = &d->noise[l];
 
@@ -228,10 +236,12 @@ static gradecho_status allocate(struct ge_digest *d,
     d->noise_scale = ge_alloc(dims->layers, sizeof(double));
     d->sigma2 = ge_alloc(dims->layers, sizeof(double));
     d->noise = ge_alloc(dims->layers, sizeof *d->noise);
+    d->blocks = ge_alloc(dims->layers, sizeof *d->blocks);
     d->replica = ge_alloc(dims->layers * dims->replicas, sizeof *d->replica);
     d->shown = ge_alloc(dims->layers, sizeof(bool));
     GE_FAIL_IF(d->noise_scale == NULL || d->sigma2 == NULL ||
-                   d->noise == NULL || d->replica == NULL || d->shown == NULL,
+                   d->noise == NULL || d->blocks == NULL ||
+                   d->replica == NULL || d->shown == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu layers", dims->layers);
 fail:
     return status;
@@ -281,6 +291,7 @@ gradecho_status ge_digest_load(ge_log_reader *reader,
     GE_TRY(average(reader, index, d));
     GE_TRY(average_replicas(reader, index, d));
     GE_TRY(find_copies(reader, first, index, d));
+    GE_TRY(ge_alarm_history_load(reader, index, &d->alarms));
     GE_TRY(ge_digest_find_echoes(reader, first, index, d));
 fail:
     return status;
@@ -293,6 +304,7 @@ void ge_digest_fini(struct ge_digest *d)
     free(d->noise_scale);
     free(d->sigma2);
     free(d->noise);
+    free(d->blocks);
     free(d->replica);
     free(d->shown);
     free(d->echo_step);

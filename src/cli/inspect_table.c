@@ -4,8 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "advice.h"
 #include "inspect.h"
 #include "memory.h"
+#include "try.h"
 #include "verdict.h"
 
 enum { NAME_MOST = 40 };
@@ -197,15 +199,24 @@ static void print_verdicts(const struct ge_digest *d, FILE *out)
         fputs("  nothing\n", out);
 }
 
-void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
+gradecho_status ge_inspect_table(const struct ge_digest *digest, bool unicode,
+                                 FILE *out)
 {
+    gradecho_status status = GRADECHO_OK;
+
     print_head(digest, out);
     print_layers(digest, unicode, out);
     print_verdicts(digest, out);
+    ge_alarm_history_print(&digest->alarms, &digest->row, digest->facts->layers,
+                           out);
+    if (digest->advice || !digest->modes)
+        GE_TRY(ge_advice_print(digest, digest->advice, out));
     if (digest->modes && digest->echo.step >= 0)
         for (size_t l = 0; l < digest->row.dims.layers; l++)
             if (digest->shown[l] &&
                 !isnan(
                     digest->echo.values[GE_S_MEAN][l * digest->row.dims.modes]))
                 print_modes(digest, l, unicode, out);
+fail:
+    return status;
 }

@@ -19,6 +19,7 @@ const struct ge_command ge_commands[] = {
     {"replay", ge_cmd_replay,
      "measure a file of gradients: gradecho replay GRADS.h5 --log FILE"},
     {"inspect", ge_cmd_inspect, "show what a log says"},
+    {"diff", ge_cmd_diff, "compare two logs layer by layer, with errors"},
     {"export", ge_cmd_export, "write a log as CSV or JSON Lines"},
     {"doctor", ge_cmd_doctor, "find what would break a run, before the run"},
     {"recover", ge_cmd_recover, "close a log whose writer was killed"},

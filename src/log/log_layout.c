@@ -1,6 +1,7 @@
 #include "log_layout.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -292,6 +293,34 @@ fail:
     return status;
 }
 
+/* What the bits of a field mean, as the CF conventions write it. */
+static gradecho_status describe_rules(const struct layout *layout,
+                                      hid_t dataset)
+{
+    gradecho_status status = GRADECHO_OK;
+    const char *path = layout->spec->path;
+    const hsize_t count = GE_RULES;
+    int64_t masks[GE_RULES];
+    char names[32 * GE_RULES] = "";
+    hid_t space = H5I_INVALID_HID, attribute = H5I_INVALID_HID;
+
+    for (int i = 0; i < GE_RULES; i++) {
+        masks[i] = INT64_C(1) << i;
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                 i > 0 ? " " : "", ge_rule_names[i]);
+    }
+    GE_TRY(ge_h5_write_text(path, dataset, "flag_meanings", names));
+    OPEN_H5(path, space, H5Screate_simple(1, &count, NULL));
+    OPEN_H5(path, attribute,
+            H5Acreate2(dataset, "flag_masks", H5T_STD_I64LE, space, H5P_DEFAULT,
+                       H5P_DEFAULT));
+    TRY_H5(path, H5Awrite(attribute, H5T_NATIVE_INT64, masks));
+fail:
+    ge_h5_close(path, &attribute, H5Aclose, &status);
+    ge_h5_close(path, &space, H5Sclose, &status);
+    return status;
+}
+
 static gradecho_status create_field(const struct layout *layout,
                                     const struct ge_field_info *field,
                                     hid_t *dataset)
@@ -322,6 +351,8 @@ static gradecho_status create_field(const struct layout *layout,
                    layout->scales[field->shape == GE_PER_MODE ? MODE : REPLICA],
                    2));
     GE_TRY(describe(layout, *dataset, field->units, field->long_name));
+    if (field == &ge_fields[GE_ALARMS] || field == &ge_fields[GE_LAYER_ALARMS])
+        GE_TRY(describe_rules(layout, *dataset));
 fail:
     return status;
 }

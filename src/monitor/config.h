@@ -48,12 +48,22 @@ struct ge_config {
     int64_t echo_estimator; /* enum ge_estimator */
     int64_t echo_partners;
     int64_t echo_replicas_max;
-    int64_t reduce_mean;     /* enum ge_reduce_mean */
-    double noise_half_life;  /* samples */
-    int64_t fit_weights;     /* enum ge_fit_weights */
-    char *log_path;          /* owned */
-    int64_t log_flush_every; /* samples */
-    int64_t on_rank_loss;    /* enum ge_on_loss */
+    int64_t reduce_mean;                               /* enum ge_reduce_mean */
+    double noise_half_life;                            /* samples */
+    int64_t fit_weights;                               /* enum ge_fit_weights */
+    char *log_path;                                    /* owned */
+    int64_t log_flush_every;                           /* samples */
+    double alarm_noise_scale, alarm_layer_noise_scale; /* examples */
+    double alarm_knee;                                 /* [g]^2 */
+    int64_t alarm_pure_noise;                          /* echo samples */
+    double alarm_same_data, alarm_hot_replica, alarm_dropped;
+    int64_t alarm_not_finite, alarm_lost; /* 0 or 1 */
+    struct ge_globs alarm_layers;
+    int64_t alarm_samples;
+    char *alarm_command;       /* owned; "": none */
+    char *prometheus_path;     /* owned; "": none */
+    double prometheus_seconds; /* between two writes */
+    int64_t on_rank_loss;      /* enum ge_on_loss */
     double timeout_seconds;
 };
 
