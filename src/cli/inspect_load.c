@@ -15,7 +15,8 @@
 enum {
     AVERAGED_MAX = 100, /* rows behind the averages, without --since */
     RECENT = 10,        /* rows behind what is said of a single replica */
-    BLOCK = 64          /* rows read at once */
+    BLOCK = 64,         /* rows read at once */
+    ECHO_BLOCK_BYTES = 1 << 20
 };
 
 /* Index of the row to show. */
@@ -51,28 +52,45 @@ static bool has_echo(const struct ge_row *row)
     return false;
 }
 
-/* The last row with echoes at or before `index`, not before `first`. */
+/* Does any of `count` values from `at` on say that there are echoes? */
+static bool any_known(const double *at, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (at[i] >= 0.0)
+            return true;
+    return false;
+}
+
+/* The last row with echoes at or before `index`, not before `first`. The count
+ * of signal modes, a small part of a row, tells which rows to look into; it is
+ * read in blocks that grow, for there may be none up to the first row. */
 static gradecho_status find_echo(ge_log_reader *reader, uint64_t first,
                                  uint64_t index, struct ge_digest *digest)
 {
     gradecho_status status = GRADECHO_OK;
-    const size_t width = digest->row.dims.layers * digest->row.dims.modes;
-    double *echoes = ge_alloc(width, sizeof *echoes);
+    const size_t layers = digest->row.dims.layers;
+    const uint64_t most = 1 + ECHO_BLOCK_BYTES / (layers * sizeof(double));
+    double *signals = ge_alloc((size_t)most * layers, sizeof *signals);
+    uint64_t block = 1, from = index + 1;
 
-    GE_FAIL_IF(echoes == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
-    for (uint64_t at = index + 1; at-- > first;) {
-        bool any = false;
+    GE_FAIL_IF(signals == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
+    while (from > first) {
+        const uint64_t end = from;
 
-        GE_TRY(ge_log_read(reader, GE_ECHO, at, 1, echoes));
-        for (size_t i = 0; i < width && !any; i++)
-            any = !isnan(echoes[i]);
-        if (any) {
+        block = 2 * block < most ? 2 * block : most;
+        from = end - first < block ? first : end - block;
+        GE_TRY(ge_log_read(reader, GE_SIGNAL_MODES, from, end - from, signals));
+        for (uint64_t at = end; at-- > from;) {
+            if (!any_known(signals + (at - from) * layers, layers))
+                continue;
             GE_TRY(ge_log_read_row(reader, at, &digest->echo));
-            break;
+            if (has_echo(&digest->echo))
+                goto fail; /* found */
+            ge_row_clear(&digest->echo);
         }
     }
 fail:
-    free(echoes);
+    free(signals);
     return status;
 }
 
@@ -227,25 +245,28 @@ static gradecho_status find_restart(ge_log_reader *reader,
                                     struct ge_digest *digest)
 {
     gradecho_status status = GRADECHO_OK;
-    const uint64_t rows = digest->rows;
-    double *restarts = NULL;
+    uint64_t low = 0, high = digest->rows - 1;
+    double last = 0.0;
     int64_t step = -1;
-    uint64_t at = rows;
 
     digest->restarted = -1;
     if (digest->facts->restarts <= 0)
         return GRADECHO_OK;
-    restarts = ge_alloc((size_t)rows, sizeof *restarts);
-    GE_FAIL_IF(restarts == NULL, GRADECHO_E_NOMEM, "no memory for %llu rows",
-               (unsigned long long)rows);
-    GE_TRY(ge_log_read(reader, GE_RESTARTS, 0, rows, restarts));
-    while (at > 0 && restarts[at - 1] == restarts[rows - 1])
-        at--;
-    if (restarts[rows - 1] > 0.0)
-        GE_TRY(ge_log_steps(reader, at, 1, &step));
+    GE_TRY(ge_log_read(reader, GE_RESTARTS, high, 1, &last));
+    while (low < high) { /* they never become fewer */
+        const uint64_t middle = low + (high - low) / 2;
+        double restarts = 0.0;
+
+        GE_TRY(ge_log_read(reader, GE_RESTARTS, middle, 1, &restarts));
+        if (restarts < last)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (last > 0.0)
+        GE_TRY(ge_log_steps(reader, low, 1, &step));
     digest->restarted = step;
 fail:
-    free(restarts);
     return status;
 }
 
