@@ -29,10 +29,8 @@ static const struct argp_option options[] = {
 static error_t parse_argument(struct arguments *a, const char *value,
                               struct argp_state *state)
 {
-    if (state->arg_num >= 2) {
-        argp_error(state, "unexpected argument %s", value);
-        return EINVAL;
-    }
+    if (state->arg_num >= 2)
+        return ge_cli_unexpected(state, value);
     a->question.path[state->arg_num] = value;
     return 0;
 }
@@ -40,7 +38,6 @@ static error_t parse_argument(struct arguments *a, const char *value,
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *a = state->input;
-    char *end = NULL;
 
     switch (key) {
     case KEY_LAYER:
@@ -53,14 +50,8 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         a->json = true;
         return 0;
     case KEY_SINCE:
-        errno = 0;
-        a->question.since = strtoll(value, &end, 10);
-        if (end == value || *end != '\0' || a->question.since < 0 ||
-            errno != 0) {
-            argp_error(state, "--since must be a whole number, not %s", value);
-            return EINVAL;
-        }
-        return 0;
+        return ge_cli_whole(state, "--since", value, 0, INT64_MAX,
+                            &a->question.since);
     case ARGP_KEY_ARG:
         return parse_argument(a, value, state);
     case ARGP_KEY_END:

@@ -41,7 +41,8 @@ struct ge_near {
 
 void ge_near_offer(struct ge_near *near, const char *name);
 
-/* "there is a, b, c", what is no character as a question mark; if none was offered "there is none". Returns `text`. */
+/* "there is a, b, c", what is no character as a question mark; if none was
+ * offered "there is none". Returns `text`. */
 const char *ge_near_text(const struct ge_near *near, char *text, size_t size);
 
 #endif

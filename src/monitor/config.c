@@ -95,7 +95,8 @@ const struct ge_key ge_keys[GE_KEYS] = {
     {"on_rank_loss", GE_WORD, AT(on_rank_loss), 0, 0, "continue", losses,
      "a trainer that dies: go on with fewer replicas, or end the monitor"},
     {"timeout_seconds", GE_REAL, AT(timeout_seconds), 1, 1e6, "300", NULL,
-     "longest wait for another monitor before the job is given up"},
+     "longest wait for another monitor before the job is given up; a trainer "
+     "that holds up the others is named after a fifth of it"},
 };
 _Static_assert(sizeof ge_keys / sizeof *ge_keys == GE_KEYS, "count the keys");
 
