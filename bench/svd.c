@@ -72,14 +72,15 @@ int main(int argc, char **argv)
     if (argc == 8) {
         float *start = load(argv[7], rows * cols);
 
-        check(ge_svd_leading(svd, start, NULL, &near));
+        check(ge_svd_leading(svd, GE_WHOLE(start, rows, cols), NULL, &near));
         free(start);
     }
     for (int i = 0; i < repeats; i++) {
         const double began = now();
 
-        check(ge_lanczos_leading(lanczos, a, argc == 8 ? &near : NULL,
-                                 tolerance, &found, &steps));
+        check(ge_lanczos_leading(lanczos, GE_WHOLE(a, rows, cols),
+                                 argc == 8 ? &near : NULL, tolerance, &found,
+                                 &steps));
         const double taken = now() - began;
 
         best = taken < best ? taken : best;

@@ -15,8 +15,9 @@ PACKAGES_BUILD=(
 # To test, on top of these.
 PACKAGES_TEST=(
     g++ clang clang-tidy clang-format libcmocka-dev valgrind shellcheck
-    hdf5-tools iproute2 tmux python3 python3-numpy python3-h5py python3-pytest
+    hdf5-tools iproute2 tmux man-db mandoc python3 python3-numpy python3-h5py python3-pytest
     python3-venv python3-matplotlib python3-pandas python3-xarray
+    python3-prometheus-client python3-yaml
 )
 
 # To test the PyTorch side; where there are no such packages, those tests skip.

@@ -140,14 +140,13 @@ def _missing(log: Log) -> Finding:
 
 def _misfit(log: Log) -> Finding:
     name = "isotropic law, largest misfit"
-    rows = log.echo_rows()
-    values = log.read("misfit_exact")[rows[-1]] if len(rows) else np.array([np.nan])
+    values = log.last_echoes("misfit_exact")
     if not np.isfinite(values).any():
         return Finding(name, "not known; it takes signal modes", True)
     layer = int(np.nanargmax(values))
     return Finding(
         name,
-        f"{values[layer]:.2f}: {log.layers[layer].name}, step {log.steps[rows[-1]]}",
+        f"{values[layer]:.2f}: {log.layers[layer].name}, step {log.steps[log.last_echo_rows()[layer]]}",
         bool(values[layer] <= MISFIT),
         "use the measured echoes, not what the noise variance predicts",
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gradecho.reader import Array
 
 COLUMNS = 400  # more samples are averaged
+OF_ECHOES = ("signal_modes", "misfit_", "tau2_fit", "q_fit")
 LABELS = 48  # layers by name; more are labelled in groups
 WHAT = {
     "knee": (
@@ -107,6 +108,8 @@ def _grid(log: Log, field: str) -> tuple[Array, list[int], Array]:
     known = np.isfinite(values)
     there = known.any(axis=1)
     values, steps = values[there], steps[there]
+    if field.startswith(OF_ECHOES):
+        values = _carried_on(values)
     shown = [int(i) for i in np.flatnonzero(known.any(axis=0))]
     values = values[:, shown]
     if len(steps) > COLUMNS:
@@ -116,6 +119,16 @@ def _grid(log: Log, field: str) -> tuple[Array, list[int], Array]:
         values = np.where(count > 0, total / np.maximum(count, 1), np.nan)
         steps = steps[starts]
     return steps, shown, values
+
+
+def _carried_on(values: Array) -> Array:
+    """Layers may take turns (layers.per_sample): what a layer had last stands
+    until its next turn."""
+    place = np.where(np.isfinite(values), np.arange(len(values))[:, None], 0)
+    carried: Array = np.take_along_axis(
+        values, np.maximum.accumulate(place, axis=0), axis=0
+    )
+    return carried
 
 
 def _edges(steps: Array) -> Array:

@@ -145,11 +145,11 @@ def _verdict(log: Log) -> str:
         said.append(f"The run uses {number(batch)}: {_advice(scale / batch)}.")
     rows = log.echo_rows()
     if len(rows):
-        counts = log.read("signal_modes", int(rows[-1]))
+        counts = log.last_echoes("signal_modes")
         counts = counts[counts >= 0]
-        measured = int((log.read("s_mean", int(rows[-1])) > 0).sum())
+        measured = int((log.last_echoes("s_mean") > 0).sum())
         said.append(
-            f"At step {log.steps[rows[-1]]:,}, {int(counts.sum())} of the {measured} "
+            f"Up to step {log.steps[rows[-1]]:,}, {int(counts.sum())} of the {measured} "
             f"leading modes in {_count(len(counts), 'layer')} are signal."
         )
     return " ".join(said)
@@ -211,17 +211,17 @@ def _curve_section(log: Log) -> str:
 
 
 def pick_layers(log: Log) -> list[Pick]:
-    """The layers worth a curve, and why; from the last sample with echoes."""
-    rows = log.echo_rows()
-    if not len(rows):
+    """The layers worth a curve, and why; from each one's last echoes."""
+    if not len(log.echo_rows()):
         return []
-    row = int(rows[-1])
-    count = log.read("signal_modes", row).astype(float)
-    measured = (count >= 0) & np.isfinite(log.read("echo", row)).any(axis=1)
+    count = log.last_echoes("signal_modes").astype(float)
+    measured = (count >= 0) & np.isfinite(log.last_echoes("echo")).any(axis=1)
     count[~measured] = np.nan
     last = np.where(measured, last_known(log, "noise_scale_smooth"), np.nan)
-    tau2 = np.where(measured, log.read("tau2_edge", row), np.nan)
-    misfit = log.read("misfit_exact", row) if "misfit_exact" in log else tau2 * np.nan
+    tau2 = np.where(measured, log.last_echoes("tau2_edge"), np.nan)
+    misfit = tau2 * np.nan
+    if "misfit_exact" in log:
+        misfit = log.last_echoes("misfit_exact")
     reasons = (
         (count, "most signal modes: {:.0f}"),
         (np.where(measured, misfit, np.nan), "isotropic law furthest off: {:.2f}"),

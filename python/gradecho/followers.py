@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from gradecho._closing import Closing
 from gradecho._errors import GradechoError, Place, warn
 from gradecho.reader import Log, Sample, open_log
 
@@ -112,7 +112,7 @@ def wandb(
     return Follower(path, write, layers=layers, modes=modes, at_once=at_once)
 
 
-class Follower:
+class Follower(Closing):
     """Hands each sample of a log, from the first on, to `write` once.
 
     The log need not exist yet. at_once: samples in one poll(), at most.
@@ -194,14 +194,3 @@ class Follower:
         if self._log is not None:
             self._log.close()
         self.failed = True  # nothing more
-
-    def __enter__(self) -> Follower:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

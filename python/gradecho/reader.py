@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+from gradecho._closing import Closing
 from gradecho._errors import GradechoError
 from gradecho._file import (
     HDF5_ERRORS,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 __all__ = [
+    "Alarm",
     "Field",
     "Layer",
     "Log",
@@ -77,6 +78,17 @@ class Field:
     long_name: str
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm, from the sample that raised it to the last before it was over."""
+
+    rule: str
+    first_step: int
+    last_step: int
+    raised: bool  # still, at the last sample
+    layers: tuple[str, ...]  # for which it was raised at any time
+
+
 def open_log(path: str | os.PathLike[str], *, deadline: float = DEADLINE) -> Log:
     """Open a log: finished, growing, or left by a killed monitor.
 
@@ -88,7 +100,7 @@ def open_log(path: str | os.PathLike[str], *, deadline: float = DEADLINE) -> Log
     return Log(path, deadline=deadline)
 
 
-class Log:
+class Log(Closing):
     """A log, as of one moment; see open_log(). Used by one thread."""
 
     def __init__(
@@ -190,12 +202,63 @@ class Log:
 
     def echo_rows(self) -> Array:
         """Where the samples with echoes stand."""
+        found: Array = np.flatnonzero(self._has_echo().any(axis=1))
+        return found
+
+    def last_echo_rows(self) -> Array:
+        """For each layer, where its last sample with echoes stands, -1: none.
+        With layers.per_sample, layers take turns."""
+        known = self._has_echo()
+        last = len(known) - 1 - np.argmax(known[::-1], axis=0) if len(known) else -1
+        found: Array = np.where(known.any(axis=0), last, -1)
+        return found
+
+    def last_echoes(self, name: str) -> Array:
+        """A field [step, layer, ...] as it was when each layer last had echoes;
+        NaN (in whole numbers -1) for a layer that never had."""
+        rows = self.last_echo_rows()
+        values = self.read(name, 0) if len(self) else self.read(name).sum(axis=0)
+        missing = -1 if values.dtype.kind == "i" else np.nan
+        out: Array = np.full_like(values, missing)
+        for row in np.unique(rows[rows >= 0]):
+            there = rows == row
+            out[there] = self.read(name, int(row))[there]
+        return out
+
+    def _has_echo(self) -> Array:
+        """[step, layer]"""
+        known: Array
         if "signal_modes" in self:
             known = self.read("signal_modes") >= 0
         else:
             known = np.isfinite(self.read("echo")).any(axis=2)
-        found: Array = np.flatnonzero(known.any(axis=1))
-        return found
+        return known
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """All alarms so far, in the order of their beginning."""
+        if "alarms" not in self or not len(self):
+            return []
+        names = str(_text(self._open_file["alarms"].attrs["flag_meanings"])).split()
+        steps, bits = self.steps, np.maximum(self.read("alarms"), 0)
+        by_layer = np.maximum(self.read("layer_alarms"), 0)
+        found: list[Alarm] = []
+        for bit, rule in enumerate(names):
+            raised = np.r_[False, bits >> bit & 1 != 0, False]
+            edges = np.flatnonzero(raised[1:] != raised[:-1])
+            for first, end in zip(edges[::2], edges[1::2]):
+                there = (by_layer[first:end] >> bit & 1).any(axis=0)
+                layers = tuple(self.layers[i].name for i in np.flatnonzero(there))
+                found.append(
+                    Alarm(
+                        rule,
+                        int(steps[first]),
+                        int(steps[end - 1]),
+                        bool(end == len(self)),
+                        layers,
+                    )
+                )
+        return sorted(found, key=lambda alarm: alarm.first_step)
 
     # ---- values ----
 
@@ -269,18 +332,26 @@ class Log:
 
     def layer_table(self, step: int | None = None) -> pandas.DataFrame:
         """What there is once per layer, in the sample of this step; None: the
-        last with echoes, or the last if there is none."""
+        layer's last with echoes; for a layer without, the last that has any, or
+        the last of all."""
         row = self._shown(step)
+        last = self.last_echo_rows()
+        rows = np.where((last >= 0) & (step is None), last, row)
         columns = {name: self.read(name) for name in ("rows", "cols")}
         for name in self.names:
             if self.dims(name) == ("step", "layer"):
-                columns[name] = self.read(name, row)
+                parts = {int(r): self.read(name, int(r)) for r in np.unique(rows)}
+                values = [parts[int(r)][i] for i, r in enumerate(rows)]
+                columns[name] = np.array(values, dtype=parts[int(rows[0])].dtype)
         return self._frame(columns, self._index("layer", self.read("layer")))
 
     def mode_table(self, layer: str | int, step: int | None = None) -> pandas.DataFrame:
         """What there is once per singular mode of a layer; `step` as in
         layer_table()."""
         row = self._shown(step)
+        last = int(self.last_echo_rows()[self.layer_index(layer)])
+        if step is None and last >= 0:
+            row = last
         columns = {
             name: self.read(name, row, layer)
             for name in self.names
@@ -393,17 +464,6 @@ class Log:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Sample:

@@ -2,7 +2,6 @@
  * gradecho config: print the defaults with their help, or check a file.
  */
 #include <argp.h>
-#include <errno.h>
 #include <stdlib.h>
 
 #include "cli.h"
@@ -33,8 +32,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         a->check = value;
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument %s", value);
-        return EINVAL;
+        return ge_cli_unexpected(state, value);
     default:
         return ARGP_ERR_UNKNOWN;
     }

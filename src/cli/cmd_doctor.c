@@ -22,13 +22,14 @@ enum {
     KEY_CLEAN
 };
 
+static const char dtypes[] = "f32|f16|bf16|f64";
+
 static const struct argp_option options[] = {
     {"trainers", 'n', "N", 0,
      "training processes on this host, one monitor for each (default: 2)", 0},
     {"parameters", KEY_PARAMETERS, "COUNT", 0,
      "of the model, as 124M or 1.5G: is there room for its gradients?", 0},
-    {"dtype", KEY_DTYPE, "TYPE", 0,
-     "of the gradients: f32 (default), f16, bf16 or f64", 0},
+    {"dtype", KEY_DTYPE, dtypes, 0, "of the gradients (default: f32)", 0},
     {"slots", KEY_SLOTS, "N", 0,
      "samples in flight, as in gradecho_options (default: 2)", 0},
     {"replicas", KEY_REPLICAS, "N", 0,
@@ -43,17 +44,12 @@ static const struct argp_option options[] = {
 static error_t parse_count(const char *name, const char *value, uint32_t most,
                            struct argp_state *state, uint32_t *out)
 {
-    char *end = NULL;
-    const unsigned long long number = strtoull(value, &end, 10);
+    long long number = 0;
+    const error_t failed = ge_cli_whole(state, name, value, 1, most, &number);
 
-    if (value[0] < '0' || value[0] > '9' || *end != '\0' || number < 1 ||
-        number > most) {
-        argp_error(state, "%s must be a whole number from 1 to %u, not %s",
-                   name, most, value);
-        return EINVAL;
-    }
-    *out = (uint32_t)number;
-    return 0;
+    if (failed == 0)
+        *out = (uint32_t)number;
+    return failed;
 }
 
 /* 124M, 1.5G, 350000000. */
@@ -93,15 +89,14 @@ static error_t parse_dtype(const char *value, struct argp_state *state,
                  {"bf16", GRADECHO_BF16},
                  {"f64", GRADECHO_F64}};
 
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (strcmp(value, known[i].name) != 0)
-            continue;
+    size_t i = 0;
+    const error_t failed = ge_cli_word(state, "--dtype", value, dtypes, &i);
+
+    if (failed == 0) {
         doctor->dtype = known[i].dtype;
         doctor->dtype_name = known[i].name;
-        return 0;
     }
-    argp_error(state, "--dtype must be f32, f16, bf16 or f64, not %s", value);
-    return EINVAL;
+    return failed;
 }
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
@@ -126,8 +121,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         doctor->clean = true;
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument %s", value);
-        return EINVAL;
+        return ge_cli_unexpected(state, value);
     default:
         return ARGP_ERR_UNKNOWN;
     }

@@ -16,11 +16,14 @@ enum { KEY_FORMAT = 0x100, KEY_LAYER, KEY_SINCE };
 
 struct arguments {
     struct ge_export what;
-    const char *format, *output; /* NULL: not given */
+    const char *output; /* NULL: not given */
+    bool formatted;
 };
 
+static const char formats[] = "csv|jsonl"; /* in the order of the enum */
+
 static const struct argp_option options[] = {
-    {"format", KEY_FORMAT, "csv|jsonl", 0, "which form; no default", 0},
+    {"format", KEY_FORMAT, formats, 0, "which form; no default", 0},
     {"output", 'o', "FILE", 0,
      "write FILE instead of standard output; it appears when it is whole", 0},
     {"layer", KEY_LAYER, "GLOB", 0, "only these layers", 0},
@@ -34,14 +37,8 @@ static error_t check(struct arguments *a, struct argp_state *state)
         argp_error(state, "no log is named");
         return EINVAL;
     }
-    if (a->format != NULL && strcmp(a->format, "csv") == 0)
-        a->what.format = GE_EXPORT_CSV;
-    else if (a->format != NULL && strcmp(a->format, "jsonl") == 0)
-        a->what.format = GE_EXPORT_JSONL;
-    else {
-        argp_error(state, "--format must be csv or jsonl%s%s",
-                   a->format != NULL ? ", not " : "",
-                   a->format != NULL ? a->format : "");
+    if (!a->formatted) {
+        argp_error(state, "no form is chosen: --format csv or --format jsonl");
         return EINVAL;
     }
     return 0;
@@ -50,12 +47,15 @@ static error_t check(struct arguments *a, struct argp_state *state)
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *a = state->input;
-    char *end = NULL;
+    error_t failed = 0;
+    size_t format = 0;
 
     switch (key) {
     case KEY_FORMAT:
-        a->format = value;
-        return 0;
+        a->formatted = true;
+        failed = ge_cli_word(state, "--format", value, formats, &format);
+        a->what.format = (enum ge_export_format)format;
+        return failed;
     case 'o':
         a->output = value;
         return 0;
@@ -63,20 +63,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         a->what.layer = value;
         return 0;
     case KEY_SINCE:
-        errno = 0;
-        a->what.since = strtoll(value, &end, 10);
-        if (end == value || *end != '\0' || a->what.since < 0 || errno != 0) {
-            argp_error(state, "--since must be a whole number, not %s", value);
-            return EINVAL;
-        }
-        return 0;
+        return ge_cli_whole(state, "--since", value, 0, INT64_MAX,
+                            &a->what.since);
     case ARGP_KEY_ARG:
-        if (a->what.path != NULL) {
-            argp_error(state, "unexpected argument %s", value);
-            return EINVAL;
-        }
-        a->what.path = value;
-        return 0;
+        return ge_cli_path(state, value, &a->what.path);
     case ARGP_KEY_END:
         return check(a, state);
     default:

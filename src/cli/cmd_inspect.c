@@ -14,11 +14,11 @@
 #include "inspect.h"
 #include "try.h"
 
-enum { KEY_LAYER = 0x100, KEY_STEP, KEY_SINCE, KEY_JSON };
+enum { KEY_LAYER = 0x100, KEY_STEP, KEY_SINCE, KEY_JSON, KEY_ADVICE };
 
 struct arguments {
     struct ge_question question;
-    bool json, follow;
+    bool json, follow, advice;
 };
 
 static const struct argp_option options[] = {
@@ -28,6 +28,8 @@ static const struct argp_option options[] = {
      "averages and verdicts over the samples from step N on (default: the last "
      "100 samples)",
      0},
+    {"advice", KEY_ADVICE, NULL, 0,
+     "batch size, modes to trust and what denoising saves, layer by layer", 0},
     {"json", KEY_JSON, NULL, 0, "print JSON (docs/inspect-json.md)", 0},
     {"follow", 'f', NULL, 0,
      "a live view while the log grows; without a terminal a line per sample",
@@ -35,29 +37,15 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static error_t parse_step(struct argp_state *state, const char *option,
-                          const char *value, long long *step)
-{
-    char *end = NULL;
-
-    errno = 0;
-    *step = strtoll(value, &end, 10);
-    if (end == value || *end != '\0' || *step < 0 || errno != 0) {
-        argp_error(state, "%s must be a whole number, not %s", option, value);
-        return EINVAL;
-    }
-    return 0;
-}
-
 static error_t check(const struct arguments *a, struct argp_state *state)
 {
     if (a->question.path == NULL) {
         argp_error(state, "no log is named");
         return EINVAL;
     }
-    if (a->follow && (a->json || a->question.step >= 0)) {
+    if (a->follow && (a->json || a->advice || a->question.step >= 0)) {
         argp_error(state, "--follow shows the last sample as it comes: not "
-                          "with --json or --step");
+                          "with --json, --advice or --step");
         return EINVAL;
     }
     return 0;
@@ -74,20 +62,20 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case KEY_JSON:
         a->json = true;
         return 0;
+    case KEY_ADVICE:
+        a->advice = true;
+        return 0;
     case 'f':
         a->follow = true;
         return 0;
     case KEY_STEP:
-        return parse_step(state, "--step", value, &a->question.step);
+        return ge_cli_whole(state, "--step", value, 0, INT64_MAX,
+                            &a->question.step);
     case KEY_SINCE:
-        return parse_step(state, "--since", value, &a->question.since);
+        return ge_cli_whole(state, "--since", value, 0, INT64_MAX,
+                            &a->question.since);
     case ARGP_KEY_ARG:
-        if (a->question.path != NULL) {
-            argp_error(state, "unexpected argument %s", value);
-            return EINVAL;
-        }
-        a->question.path = value;
-        return 0;
+        return ge_cli_path(state, value, &a->question.path);
     case ARGP_KEY_END:
         return check(a, state);
     default:
@@ -103,10 +91,11 @@ static gradecho_status show(const struct arguments *a, bool unicode)
 
     GE_TRY(ge_log_open(a->question.path, &reader));
     GE_TRY(ge_digest_load(reader, &a->question, &digest));
+    digest.advice = a->advice;
     if (a->json)
         GE_TRY(ge_inspect_json(&digest, stdout));
     else
-        ge_inspect_table(&digest, unicode, stdout);
+        GE_TRY(ge_inspect_table(&digest, unicode, stdout));
     GE_FAIL_IF(fflush(stdout) != 0 || ferror(stdout), GRADECHO_E_SYS,
                "cannot write to standard output");
 fail:
@@ -124,6 +113,7 @@ int ge_cmd_inspect(int argc, char **argv)
         .doc = "Show what a log says, finished or still growing.\v"
                "  gradecho inspect run.h5\n"
                "  gradecho inspect run.h5 --follow\n"
+               "  gradecho inspect run.h5 --advice\n"
                "  gradecho inspect run.h5 --layer 'hidden*' --step 200\n"
                "  gradecho inspect run.h5 --since 1000 --json | "
                "jq '.verdicts[].text'"};

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli.h"
 #include "comm.h"
@@ -50,14 +49,15 @@ struct arguments {
     size_t sets;
 };
 
+/* A replay has no session: it takes those behind the first. */
 static const struct argp_option options[] = {
+    {"session", KEY_SESSION, "NAME", 0,
+     "session that the trainers use; default $GRADECHO_SESSION", 0},
     {"config", 'c', "FILE", 0, "configuration (YAML)", 0},
     {"set", KEY_SET, "KEY=VALUE", 0, "set one key of the configuration", 0},
     {"log", KEY_LOG, "FILE", 0, "the log to write (HDF5)", 0},
     {"overwrite", KEY_OVERWRITE, NULL, 0, "replace a log that exists", 0},
     {"resume", KEY_RESUME, NULL, 0, "append to a log that exists", 0},
-    {"session", KEY_SESSION, "NAME", 0,
-     "session that the trainers use (monitor); default $GRADECHO_SESSION", 0},
     {"verbose", 'v', NULL, 0, "tell every sample", 0},
     {0},
 };
@@ -93,12 +93,8 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         a->set[a->sets++] = value;
         break;
     case ARGP_KEY_ARG:
-        if (!a->replay || a->gradients != NULL) {
-            argp_error(state, "unexpected argument %s", value);
-            return EINVAL;
-        }
-        a->gradients = value;
-        break;
+        return a->replay ? ge_cli_path(state, value, &a->gradients)
+                         : ge_cli_unexpected(state, value);
     case ARGP_KEY_END:
         if (a->replay && a->gradients == NULL) {
             argp_error(state, "no file of gradients is named");
@@ -192,7 +188,6 @@ static gradecho_status run_engine(ge_comm *comm, const struct arguments *a)
         .log_path = a->log != NULL ? a->log : config.log_path,
         .overwrite = a->overwrite,
         .resume = a->resume,
-        .progress = a->replay && isatty(STDERR_FILENO) == 1,
         .stop = &stop,
     };
     GE_TRY(ge_run(comm, &run));
@@ -205,7 +200,7 @@ static int start(int argc, char **argv, bool replay, const char *arguments_help,
                  const char *help)
 {
     struct arguments a = {.replay = replay};
-    const struct argp argp = {.options = options,
+    const struct argp argp = {.options = replay ? options + 1 : options,
                               .parser = parse_option,
                               .args_doc = arguments_help,
                               .doc = help};

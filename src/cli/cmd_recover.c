@@ -16,12 +16,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 
     switch (key) {
     case ARGP_KEY_ARG:
-        if (*path != NULL) {
-            argp_error(state, "unexpected argument %s", value);
-            return EINVAL;
-        }
-        *path = value;
-        break;
+        return ge_cli_path(state, value, path);
     case ARGP_KEY_END:
         if (*path == NULL) {
             argp_error(state, "no log is named");
@@ -41,6 +36,7 @@ int ge_cmd_recover(int argc, char **argv)
         .args_doc = "LOG",
         .doc =
             "Make a log whose writer was killed a normal file.\v"
+            "  gradecho recover run.h5\n"
             "All committed samples stay; other HDF5 programs can open the log "
             "afterwards. Nothing is changed if nothing is wrong. `gradecho "
             "inspect` and `gradecho monitor --resume` do not need this."};

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "progress.h"
 #include "selftest.h"
 #include "try.h"
 
@@ -29,7 +30,8 @@ static const struct argp_option options[] = {
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *a = state->input;
-    char *end = NULL;
+    long long seed = 0;
+    error_t failed = 0;
 
     switch (key) {
     case KEY_QUICK:
@@ -39,38 +41,26 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         a->effort = GE_SELFTEST_THOROUGH;
         return 0;
     case KEY_SEED:
-        errno = 0;
-        a->seed = strtoull(value, &end, 10);
-        if (errno != 0 || end == value || *end != '\0' || value[0] == '-')
-            argp_error(state, "--seed must be a whole number, not %s", value);
-        return 0;
+        failed = ge_cli_whole(state, "--seed", value, 0, INT64_MAX, &seed);
+        a->seed = (uint64_t)seed;
+        return failed;
     case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument %s", value);
-        return 0;
+        return ge_cli_unexpected(state, value);
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
 struct drawing {
-    bool wanted;
-    size_t number, cases, samples;
+    struct ge_progress progress;
+    uint64_t before; /* samples of earlier cases */
 };
 
 static void draw_progress(void *context, size_t samples_done)
 {
-    const struct drawing *d = context;
+    struct drawing *d = context;
 
-    if (d->wanted)
-        fprintf(stderr, "\rcase %zu of %zu, sample %zu of %zu ", d->number + 1,
-                d->cases, samples_done, d->samples);
-}
-
-/* A line of the table takes the place of the progress. */
-static void erase_progress(const struct drawing *d)
-{
-    if (d->wanted)
-        fputs("\r\033[K", stderr);
+    ge_progress_at(&d->progress, d->before + samples_done);
 }
 
 static gradecho_status run_plan(ge_comm *comm, const struct arguments *a,
@@ -78,31 +68,33 @@ static gradecho_status run_plan(ge_comm *comm, const struct arguments *a,
 {
     gradecho_status status = GRADECHO_OK;
     const bool root = ge_comm_rank(comm) == 0;
-    struct drawing drawing = {.wanted = isatty(STDERR_FILENO) == 1};
+    struct drawing drawing = {.before = 0};
     struct ge_selftest_case c;
+    uint64_t all = 0;
 
-    while (ge_selftest_plan(drawing.cases, a->effort, a->seed, &c))
-        drawing.cases++;
+    for (size_t i = 0; ge_selftest_plan(i, a->effort, a->seed, &c); i++)
+        all += c.samples;
     if (root) {
+        ge_progress_begin(&drawing.progress, "sample", 0, all);
         printf("seed %llu\n", (unsigned long long)a->seed);
         ge_selftest_print_title();
     }
     for (size_t i = 0; ge_selftest_plan(i, a->effort, a->seed, &c); i++) {
         struct ge_selftest_result result = {0};
 
-        drawing.number = i;
-        drawing.samples = c.samples;
         GE_TRY(ge_selftest_measure(comm, &c, draw_progress, &drawing, &result));
         if (root) {
-            erase_progress(&drawing);
+            ge_progress_clear(&drawing.progress);
             ge_selftest_judge(&c, &result, tally);
         }
+        drawing.before += c.samples;
         ge_selftest_result_fini(&result);
     }
     if (root)
         printf("%zu checks, %zu outside their bounds\n", tally->checks,
                tally->outside);
 fail:
+    ge_progress_clear(&drawing.progress);
     return status;
 }
 
@@ -133,7 +125,9 @@ int ge_cmd_selftest(int argc, char **argv)
         .parser = parse_option,
         .doc = "Measure planted gradients, whose truth is known, with the "
                "engine of `monitor`, and hold the errors against their bounds."
-               "\vExit code 0 if all hold, 1 if not. Also under mpirun, with "
+               "\v  gradecho selftest --quick\n"
+               "  mpirun -n 4 gradecho selftest --seed 2\n"
+               "Exit code 0 if all hold, 1 if not. Also under mpirun, with "
                "the replicas spread over the ranks: the numbers are the same."
                "\n\nColumns: `echoes` is what the check's modes are picked "
                "by, the true echo, which is the mean over replicas of what the "
@@ -162,7 +156,8 @@ int ge_cmd_selftest(int argc, char **argv)
     ge_comm *comm = NULL;
     bool passed = false;
 
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (ge_cli_parse(&argp, argc, argv, &a) != GE_EXIT_OK)
+        return GE_EXIT_USAGE;
     status = ge_comm_init(&argc, &argv, &comm);
     if (status < GRADECHO_OK)
         return ge_status_exit_code(status);

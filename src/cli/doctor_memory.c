@@ -1,55 +1,11 @@
 /*
  * gradecho doctor: shared memory for the segments, and memory for all of it.
  */
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "doctor.h"
+#include "machine.h"
 #include "survey.h"
 
 static const double gb = 1e9;
-
-/* A number of bytes in a file of the control group; 0: none, or "max". */
-static uint64_t read_bytes(const char *path)
-{
-    FILE *file = fopen(path, "r");
-    uint64_t bytes = 0;
-
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%" SCNu64, &bytes) != 1)
-        bytes = 0;
-    fclose(file);
-    return bytes;
-}
-
-/* Bytes that are free and bytes that there are, in this container. */
-static bool look_at_memory(uint64_t *available, uint64_t *total)
-{
-    FILE *file = fopen("/proc/meminfo", "r");
-    const uint64_t limit = read_bytes("/sys/fs/cgroup/memory.max");
-    const uint64_t used = read_bytes("/sys/fs/cgroup/memory.current");
-    char line[128];
-
-    *available = *total = 0;
-    if (file == NULL)
-        return false;
-    while (fgets(line, sizeof line, file) != NULL) {
-        (void)!sscanf(line, "MemTotal: %" SCNu64, total);
-        (void)!sscanf(line, "MemAvailable: %" SCNu64, available);
-    }
-    fclose(file);
-    *total *= 1024;
-    *available *= 1024;
-    if (limit > 0 && limit < *total) {
-        const uint64_t left = limit > used ? limit - used : 0;
-
-        *total = limit;
-        *available = left < *available ? left : *available;
-    }
-    return *total > 0;
-}
 
 /* What would fit, when nobody says what is needed. */
 static void say_what_fits(struct ge_doctor *d, uint64_t room)
@@ -103,7 +59,7 @@ static void check_memory(struct ge_doctor *d, uint64_t each)
         ((double)each + 4.0 * (double)d->parameters) * d->trainers;
     uint64_t available = 0, total = 0;
 
-    if (d->parameters == 0 || !look_at_memory(&available, &total))
+    if (d->parameters == 0 || !ge_machine_memory("", &available, &total))
         return;
     if (needed > (double)total)
         ge_doctor_say(d, GE_PROBLEM, "memory",

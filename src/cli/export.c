@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "suggest.h"
 #include "try.h"
 
 enum { BLOCK_BYTES = 4 << 20, BLOCK_ROWS = 256 };
@@ -20,6 +21,7 @@ static const char *const kind_names[KINDS] = {"step", "layer", "mode",
 
 struct exporter {
     const struct ge_export *what;
+    const struct ge_log_facts *facts;
     const struct ge_dimensions *dims;
     char **names; /* [layers] as the format writes them; NULL: not asked for */
     double *values[GE_FIELDS]; /* of a block of rows */
@@ -98,6 +100,18 @@ static void print_number(enum ge_field field, double value, FILE *out)
     }
 }
 
+/* Columns behind the fields: what a layer is. They do not change from sample to
+ * sample, so that the log has them once. */
+static const char *const layer_columns[] = {"rows", "cols"};
+enum { LAYER_COLUMNS = sizeof layer_columns / sizeof *layer_columns };
+
+static uint64_t layer_column(const struct exporter *e, size_t layer, size_t c)
+{
+    const struct ge_log_layer *of = &e->facts->layers[layer];
+
+    return c == 0 ? of->rows : of->cols;
+}
+
 /* ---- CSV (RFC 4180): units, names, records ---- */
 
 /* Always in quotes: a name may hold anything. */
@@ -124,11 +138,15 @@ static void print_csv_head(FILE *out)
     for (int f = 0; f < GE_FIELDS; f++)
         for (size_t c = 0; c < columns_of((enum ge_field)f); c++)
             fprintf(out, ",%s", ge_fields[f].units);
+    for (size_t c = 0; c < LAYER_COLUMNS; c++)
+        fputs(",1", out);
     fputs("\nrecord,step,layer,mode,replica", out);
     for (int f = 0; f < GE_FIELDS; f++)
         for (size_t c = 0; c < columns_of((enum ge_field)f); c++)
             fprintf(out, ",%s%s", ge_fields[f].name,
                     column_suffix((enum ge_field)f, c));
+    for (size_t c = 0; c < LAYER_COLUMNS; c++)
+        fprintf(out, ",%s", layer_columns[c]);
     fputc('\n', out);
 }
 
@@ -153,6 +171,11 @@ static void print_csv(const struct exporter *e, const struct record *r)
             if (!is_missing(field, value))
                 print_number(field, value, e->out);
         }
+    }
+    for (size_t c = 0; c < LAYER_COLUMNS; c++) {
+        fputc(',', e->out);
+        if (r->kind == KIND_LAYER)
+            fprintf(e->out, "%" PRIu64, layer_column(e, r->layer, c));
     }
     fputc('\n', e->out);
 }
@@ -210,16 +233,26 @@ static gradecho_status print_jsonl_head(const struct exporter *e,
                                            info->long_name)) == 0;
         }
     }
-    head = json_pack("{s:s, s:i, s:s, s:s, s:I, s:o}", "record", "head",
-                     "schema", GE_SCHEMA_VERSION, "session", facts->session,
-                     "created", facts->created, "world_size",
+    for (size_t c = 0; c < LAYER_COLUMNS; c++)
+        whole = whole &&
+                json_object_set_new(columns, layer_columns[c],
+                                    json_pack("{s:s, s:s, s:s}", "record",
+                                              kind_names[KIND_LAYER], "units",
+                                              "1", "long_name",
+                                              "of the layer as a matrix")) == 0;
+    head = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:I, s:o}", "record",
+                     "head", "schema", GE_SCHEMA_VERSION, "session",
+                     facts->session, "created", facts->created, "version",
+                     facts->version, "config", facts->config, "world_size",
                      (json_int_t)facts->world_size, "columns", columns);
     printed = head != NULL && whole &&
               json_dumpf(head, e->out, JSON_COMPACT) == 0 &&
               fputc('\n', e->out) != EOF;
     json_decref(head);
-    GE_FAIL_IF(!is_utf8(facts->session) || !is_utf8(facts->created),
-               GRADECHO_E_INPUT, "%s: its session is not UTF-8", e->what->path);
+    GE_FAIL_IF(!is_utf8(facts->session) || !is_utf8(facts->created) ||
+                   !is_utf8(facts->version) || !is_utf8(facts->config),
+               GRADECHO_E_INPUT,
+               "%s: its session or configuration is not UTF-8", e->what->path);
     GE_FAIL_IF(!printed && ferror(e->out) == 0, GRADECHO_E_NOMEM,
                "%s: no memory for its columns", e->what->path);
 fail:
@@ -252,6 +285,9 @@ static void print_jsonl(const struct exporter *e, const struct record *r)
                 print_number(field, value, e->out);
         }
     }
+    for (size_t c = 0; c < LAYER_COLUMNS && r->kind == KIND_LAYER; c++)
+        fprintf(e->out, ",\"%s\":%" PRIu64, layer_columns[c],
+                layer_column(e, r->layer, c));
     fputs("}\n", e->out);
 }
 
@@ -323,6 +359,8 @@ static gradecho_status quote_names(struct exporter *e,
                                    const struct ge_log_facts *facts)
 {
     gradecho_status status = GRADECHO_OK;
+    struct ge_near near = {.glob = e->what->layer};
+    char there[512];
     size_t matched = 0;
 
     e->names = ge_alloc(e->dims->layers, sizeof *e->names);
@@ -331,8 +369,10 @@ static gradecho_status quote_names(struct exporter *e,
     for (size_t l = 0; l < e->dims->layers; l++) {
         const char *name = facts->layers[l].name;
 
-        if (e->what->layer != NULL && fnmatch(e->what->layer, name, 0) != 0)
+        if (e->what->layer != NULL && fnmatch(e->what->layer, name, 0) != 0) {
+            ge_near_offer(&near, name);
             continue;
+        }
         matched++;
         GE_FAIL_IF(e->what->format == GE_EXPORT_JSONL && !is_utf8(name),
                    GRADECHO_E_INPUT, "%s: the name of layer %zu is not UTF-8",
@@ -342,8 +382,9 @@ static gradecho_status quote_names(struct exporter *e,
         GE_FAIL_IF(e->names[l] == NULL, GRADECHO_E_NOMEM,
                    "%s: no memory for the name of layer %zu", e->what->path, l);
     }
-    GE_FAIL_IF(matched == 0, GRADECHO_E_INPUT, "%s: no layer matches %s",
-               e->what->path, e->what->layer);
+    GE_FAIL_IF(matched == 0, GRADECHO_E_INPUT, "%s: no layer matches %s; %s",
+               e->what->path, e->what->layer,
+               ge_near_text(&near, there, sizeof there));
 fail:
     return status;
 }
@@ -376,7 +417,8 @@ gradecho_status ge_export(ge_log_reader *reader, const struct ge_export *what,
 {
     gradecho_status status = GRADECHO_OK;
     const struct ge_log_facts *facts = ge_log_reader_facts(reader);
-    struct exporter e = {.what = what, .dims = &facts->dims, .out = out};
+    struct exporter e = {
+        .what = what, .facts = facts, .dims = &facts->dims, .out = out};
     uint64_t rows = 0, most = 0;
 
     GE_TRY(quote_names(&e, facts));

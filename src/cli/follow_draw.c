@@ -133,6 +133,14 @@ static int draw_head(const struct ge_view *view)
     put(y++, 0, COLS, text);
     ge_view_health(view, (double)time(NULL), COLS < 60, text, sizeof text);
     put(y++, 0, COLS, text);
+    if (d->row.values[GE_ALARMS][0] > 0.0) {
+        char names[256];
+
+        snprintf(
+            text, sizeof text, "! alarms: %s",
+            ge_alarm_names(d->row.values[GE_ALARMS][0], names, sizeof names));
+        put_in(y++, COLOUR_ALARM, view->colour, text);
+    }
     return draw_verdicts(view, y, LINES < 12 ? 1 : LINES < 30 ? 4 : 8);
 }
 
@@ -195,7 +203,7 @@ static void draw_heads(int y, const struct columns *c)
 }
 
 static void draw_layer_line(const struct ge_view *view, int y, size_t l,
-                            const struct columns *c)
+                            const struct columns *c, size_t shared)
 {
     const struct ge_follow *f = &view->follow;
     const struct ge_digest *d = &f->digest;
@@ -204,7 +212,7 @@ static void draw_layer_line(const struct ge_view *view, int y, size_t l,
     char text[3 * GE_FOLLOW_HISTORY + 1];
     int x = 0;
 
-    x = cell(y, x, c->name, false, f->facts.layers[l].name);
+    x = cell(y, x, c->name, false, f->facts.layers[l].name + shared);
     x = cell(y, x, c->scale, true,
              ge_show_scale(d->noise_scale[l], text, sizeof text));
     ge_view_spark(f->scales + l, f->history, layers, (size_t)c->scale_spark,
@@ -229,6 +237,7 @@ static void draw_list(struct ge_view *view, int y)
 {
     const struct columns c = divide(COLS);
     const size_t place = ge_view_place(view);
+    const size_t shared = ge_view_shared_prefix(view, (size_t)c.name);
     const int room = LINES - 1 - (y + 1);
 
     if (room < 1)
@@ -249,7 +258,7 @@ static void draw_list(struct ge_view *view, int y)
             (void)attron(A_REVERSE);
         if (at == place)
             (void)mvhline(y + (int)i, 0, ' ', COLS);
-        draw_layer_line(view, y + (int)i, view->order[at], &c);
+        draw_layer_line(view, y + (int)i, view->order[at], &c, shared);
         (void)attroff(A_REVERSE);
     }
 }
@@ -345,8 +354,8 @@ static void draw_layer(const struct ge_view *view)
             "none measured yet");
         return;
     }
-    snprintf(text, sizeof text, "echo of step %lld: %s measured", d->echo.step,
-             view->unicode ? "●" : "o");
+    snprintf(text, sizeof text, "echo of step %lld: %s measured",
+             d->echo_step[l], view->unicode ? "●" : "o");
     for (int i = 0; i < LAWS; i++) {
         const size_t used = strlen(text);
 

@@ -10,18 +10,20 @@
 #include "follow.h"
 #include "try.h"
 
-enum { FIGURES = 6 };
+enum { FIGURES = 7 };
 
 static const enum ge_field fields[FIGURES] = {
     GE_LOSS,    GE_REPLICAS,          GE_MODEL_NOISE_SCALE_SMOOTH,
-    GE_DROPPED, GE_MODEL_NOISE_SCALE, GE_CORRELATION};
-enum { LOSS, REPLICAS, SMOOTH, DROPPED, SCALE, CORRELATION };
+    GE_DROPPED, GE_MODEL_NOISE_SCALE, GE_CORRELATION,
+    GE_ALARMS};
+enum { LOSS, REPLICAS, SMOOTH, DROPPED, SCALE, CORRELATION, ALARMS };
 
 static gradecho_status print_row(ge_log_reader *reader, uint64_t row,
                                  long long since)
 {
     gradecho_status status = GRADECHO_OK;
     double values[FIGURES];
+    char alarms[256];
     char loss[32], smooth[32], scale[32], correlation[32];
     int64_t step = 0;
 
@@ -31,13 +33,14 @@ static gradecho_status print_row(ge_log_reader *reader, uint64_t row,
     for (int f = 0; f < FIGURES; f++)
         GE_TRY(ge_log_read(reader, fields[f], row, 1, &values[f]));
     printf("step %" PRId64 ": loss %s, noise scale %s (smoothed %s), replicas "
-           "%.0f, worst pair %s, dropped %.0f\n",
+           "%.0f, worst pair %s, dropped %.0f%s%s\n",
            step, ge_show_number(values[LOSS], loss, sizeof loss),
            ge_show_scale(values[SCALE], scale, sizeof scale),
            ge_show_scale(values[SMOOTH], smooth, sizeof smooth),
            values[REPLICAS],
            ge_show_number(values[CORRELATION], correlation, sizeof correlation),
-           values[DROPPED]);
+           values[DROPPED], values[ALARMS] > 0.0 ? ", alarms " : "",
+           ge_alarm_names(values[ALARMS], alarms, sizeof alarms));
     GE_FAIL_IF(fflush(stdout) != 0, GRADECHO_E_SYS,
                "cannot write to standard output: %s", strerror(errno));
 fail:

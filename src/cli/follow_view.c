@@ -105,6 +105,26 @@ void ge_view_move(struct ge_view *view, long places)
     view->moved = true;
 }
 
+size_t ge_view_shared_prefix(const struct ge_view *view, size_t width)
+{
+    const struct ge_log_layer *layers = view->follow.facts.layers;
+    size_t shared = 0, longest = 0;
+
+    for (size_t i = 0; i < view->count; i++) {
+        const char *first = layers[view->order[0]].name;
+        const char *name = layers[view->order[i]].name;
+        size_t same = 0;
+
+        while (name[same] != '\0' && name[same] == first[same])
+            same++;
+        while (same > 0 && name[same - 1] != '.')
+            same--;
+        shared = i == 0 ? same : ge_min_size(shared, same);
+        longest = ge_max_size(longest, strlen(name));
+    }
+    return longest > width ? shared : 0;
+}
+
 const char *ge_view_sort_name(enum ge_view_sort sort)
 {
     static const char *const names[GE_SORTS] = {"noise", "echo", "name", "log"};

@@ -38,6 +38,11 @@ size_t ge_view_place(const struct ge_view *view);
 /* Move the cursor by so many places. */
 void ge_view_move(struct ge_view *view, long places);
 
+/* Bytes that the names of all layers in the list begin with, up to a dot: what
+ * a list without room for whole names can leave out. 0 if all fit in `width`
+ * bytes. */
+size_t ge_view_shared_prefix(const struct ge_view *view, size_t width);
+
 const char *ge_view_sort_name(enum ge_view_sort sort);
 
 /* The last `width` of `count` numbers, `stride` apart, as bars from the least

@@ -4,8 +4,11 @@
  */
 #include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 
+#include "advice_json.h"
 #include "inspect.h"
+#include "memory.h"
 #include "try.h"
 #include "verdict.h"
 
@@ -44,8 +47,8 @@ static json_t *values(const struct ge_row *row, enum ge_field field,
     return array;
 }
 
-/* A layer's part of a field: noise of the row shown, mode fields of the row
- * with echoes. */
+/* A layer's part of a field: noise of the row shown, mode fields of the layer's
+ * last row with echoes. */
 static json_t *layer_values(const struct ge_digest *d, size_t l,
                             enum ge_field field)
 {
@@ -67,14 +70,16 @@ static bool is_of_step(enum ge_field field)
            ge_fields[field].shape == GE_PER_PAIR;
 }
 
-static json_t *layer_object(const struct ge_digest *d, size_t l)
+static json_t *layer_object(const struct ge_digest *d, size_t l,
+                            const struct ge_advice *advice)
 {
     const struct ge_log_layer *layer = &d->facts->layers[l];
-    json_t *object =
-        json_pack("{s:s, s:I, s:I, s:o, s:o}", "layer", layer->name, "rows",
-                  (json_int_t)layer->rows, "cols", (json_int_t)layer->cols,
-                  "sigma2_average", value(d->sigma2[l], false),
-                  "noise_scale_average", value(d->noise_scale[l], false));
+    json_t *object = json_pack(
+        "{s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "layer", layer->name, "rows",
+        (json_int_t)layer->rows, "cols", (json_int_t)layer->cols, "echo_step",
+        value((double)d->echo_step[l], true), "sigma2_average",
+        value(d->sigma2[l], false), "noise_scale_average",
+        value(d->noise_scale[l], false), "advice", ge_advice_json(advice));
 
     for (int f = 0; f < GE_FIELDS; f++) {
         const enum ge_field field = (enum ge_field)f;
@@ -105,8 +110,42 @@ static json_t *verdict_list(const struct ge_digest *d)
     return array;
 }
 
-/* All of it; NULL if memory is short. */
-static json_t *digest_object(const struct ge_digest *d)
+/* The layers for which a rule is raised in the row shown. */
+static json_t *alarm_layers(const struct ge_digest *d, enum ge_rule rule)
+{
+    json_t *array = json_array();
+
+    for (size_t l = 0; l < d->row.dims.layers; l++)
+        if (ge_rule_raised(d->row.values[GE_LAYER_ALARMS][l], rule) &&
+            json_array_append_new(array,
+                                  json_string(d->facts->layers[l].name)) != 0)
+            return drop(array);
+    return array;
+}
+
+static json_t *alarm_list(const struct ge_digest *d)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < d->alarms.count; i++) {
+        const struct ge_alarm_span *span = &d->alarms.span[i];
+
+        if (json_array_append_new(
+                array, json_pack("{s:s, s:I, s:I, s:b, s:o}", "rule",
+                                 ge_rule_names[span->rule], "first_step",
+                                 (json_int_t)span->first, "last_step",
+                                 (json_int_t)span->last, "raised", span->raised,
+                                 "layers",
+                                 span->raised ? alarm_layers(d, span->rule)
+                                              : json_array())) != 0)
+            return drop(array);
+    }
+    return array;
+}
+
+/* All of it; NULL if memory is short. advice [layers, then the whole model]. */
+static json_t *digest_object(const struct ge_digest *d,
+                             const struct ge_advice *advice)
 {
     json_t *layers = json_array();
     json_t *root = json_pack(
@@ -132,10 +171,15 @@ static json_t *digest_object(const struct ge_digest *d)
     }
     for (size_t l = 0; l < d->row.dims.layers; l++)
         if (d->shown[l])
-            whole =
-                whole && json_array_append_new(layers, layer_object(d, l)) == 0;
+            whole = whole && json_array_append_new(
+                                 layers, layer_object(d, l, &advice[l])) == 0;
     whole =
         whole && json_object_set_new(root, "verdicts", verdict_list(d)) == 0;
+    whole =
+        whole && json_object_set_new(root, "alarm_history", alarm_list(d)) == 0;
+    whole = whole && json_object_set_new(
+                         root, "advice",
+                         ge_advice_json(&advice[d->row.dims.layers])) == 0;
     /* Takes the layers, whether it succeeds or not. */
     if (json_object_set_new(root, "layers", layers) != 0 || !whole)
         return drop(root);
@@ -145,15 +189,26 @@ static json_t *digest_object(const struct ge_digest *d)
 gradecho_status ge_inspect_json(const struct ge_digest *d, FILE *out)
 {
     gradecho_status status = GRADECHO_OK;
-    json_t *root = digest_object(d);
-    const bool printed =
+    const size_t layers = d->row.dims.layers;
+    struct ge_advice *advice = ge_alloc(layers + 1, sizeof *advice);
+    json_t *root = NULL;
+    bool printed = false;
+
+    GE_FAIL_IF(advice == NULL, GRADECHO_E_NOMEM, "no memory for %zu layers",
+               layers);
+    for (size_t l = 0; l < layers; l++)
+        if (d->shown[l])
+            GE_TRY(ge_advise(d, l, &advice[l]));
+    GE_TRY(ge_advise(d, GE_WHOLE_MODEL, &advice[layers]));
+    root = digest_object(d, advice);
+    printed =
         root != NULL &&
         json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) == 0 &&
         fputc('\n', out) != EOF;
-
-    json_decref(root);
     GE_FAIL_IF(!printed && !ferror(out), GRADECHO_E_NOMEM,
                "no memory for the JSON of %s", d->path);
 fail:
+    json_decref(root);
+    free(advice);
     return status;
 }

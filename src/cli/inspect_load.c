@@ -9,13 +9,14 @@
 #include "inspect.h"
 #include "memory.h"
 #include "noise.h"
+#include "suggest.h"
 #include "try.h"
 #include "verdict.h"
 
 enum {
     AVERAGED_MAX = 100, /* rows behind the averages, without --since */
     RECENT = 10,        /* rows behind what is said of a single replica */
-    BLOCK = 64          /* rows read at once */
+    BLOCK = 64,         /* rows read at once */
 };
 
 /* Index of the row to show. */
@@ -25,7 +26,8 @@ static gradecho_status find_row(ge_log_reader *reader, const char *path,
     gradecho_status status = GRADECHO_OK;
     int64_t *steps = NULL;
 
-    GE_FAIL_IF(rows == 0, GRADECHO_E_INPUT, "%s holds no sample yet", path);
+    GE_FAIL_IF(rows == 0, GRADECHO_E_INPUT,
+               "%s holds no sample yet; --follow waits for them", path);
     *index = rows - 1;
     if (step < 0)
         return GRADECHO_OK;
@@ -40,39 +42,6 @@ static gradecho_status find_row(ge_log_reader *reader, const char *path,
                step, (long long)steps[0], (long long)steps[rows - 1]);
 fail:
     free(steps);
-    return status;
-}
-
-static bool has_echo(const struct ge_row *row)
-{
-    for (size_t i = 0; i < row->dims.layers * row->dims.modes; i++)
-        if (!isnan(row->values[GE_ECHO][i]))
-            return true;
-    return false;
-}
-
-/* The last row with echoes at or before `index`, not before `first`. */
-static gradecho_status find_echo(ge_log_reader *reader, uint64_t first,
-                                 uint64_t index, struct ge_digest *digest)
-{
-    gradecho_status status = GRADECHO_OK;
-    const size_t width = digest->row.dims.layers * digest->row.dims.modes;
-    double *echoes = ge_alloc(width, sizeof *echoes);
-
-    GE_FAIL_IF(echoes == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
-    for (uint64_t at = index + 1; at-- > first;) {
-        bool any = false;
-
-        GE_TRY(ge_log_read(reader, GE_ECHO, at, 1, echoes));
-        for (size_t i = 0; i < width && !any; i++)
-            any = !isnan(echoes[i]);
-        if (any) {
-            GE_TRY(ge_log_read_row(reader, at, &digest->echo));
-            break;
-        }
-    }
-fail:
-    free(echoes);
     return status;
 }
 
@@ -102,16 +71,19 @@ fail:
     return status;
 }
 
-/* One block of rows into the sums; `cells` [3 x BLOCK x layers]. */
+/* One block of rows into the sums; `done` of the window are in them. cells
+ * [3 x BLOCK x layers]. */
 static gradecho_status add_block(ge_log_reader *reader, uint64_t first,
-                                 uint64_t rows, double *cells, double *sigma2,
-                                 struct ge_digest *d)
+                                 uint64_t rows, uint64_t done, double *cells,
+                                 double *sigma2, struct ge_digest *d)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t layers = d->row.dims.layers;
     const double *trace = cells, *square = cells + (size_t)rows * layers;
     double *variance = cells + 2 * (size_t)rows * layers;
+    double batch[BLOCK];
 
+    GE_TRY(ge_log_read(reader, GE_BATCH_SIZE, first, rows, batch));
     GE_TRY(ge_log_read(reader, GE_NOISE_TRACE, first, rows, cells));
     GE_TRY(ge_log_read(reader, GE_GRAD_SQNORM, first, rows,
                        cells + (size_t)rows * layers));
@@ -126,13 +98,18 @@ static gradecho_status add_block(ge_log_reader *reader, uint64_t first,
             if (isnan(trace[at]) || isnan(square[at]))
                 continue;
             ge_spread_add(&d->noise[l], trace[at], square[at]);
+            ge_blocks_add(&d->blocks[l], done + r, d->averaged,
+                          batch[r] * trace[at], square[at]);
             sigma2[l] += variance[at];
             all_trace += trace[at];
             all_square += square[at];
             any = true;
         }
-        if (any)
-            ge_spread_add(&d->model, all_trace, all_square);
+        if (!any)
+            continue;
+        ge_spread_add(&d->model, all_trace, all_square);
+        ge_blocks_add(&d->model_blocks, done + r, d->averaged,
+                      batch[r] * all_trace, all_square);
     }
 fail:
     return status;
@@ -151,8 +128,8 @@ static gradecho_status average(ge_log_reader *reader, uint64_t index,
     GE_FAIL_IF(cells == NULL, GRADECHO_E_NOMEM, "no memory for averages");
     for (uint64_t at = index + 1 - d->averaged; at <= index; at += BLOCK)
         GE_TRY(add_block(reader, at,
-                         index + 1 - at < BLOCK ? index + 1 - at : BLOCK, cells,
-                         d->sigma2, d));
+                         index + 1 - at < BLOCK ? index + 1 - at : BLOCK,
+                         at - (index + 1 - d->averaged), cells, d->sigma2, d));
     for (size_t l = 0; l < layers; l++) {
         const struct ge_spread *noise = &d->noise[l];
 
@@ -227,25 +204,28 @@ static gradecho_status find_restart(ge_log_reader *reader,
                                     struct ge_digest *digest)
 {
     gradecho_status status = GRADECHO_OK;
-    const uint64_t rows = digest->rows;
-    double *restarts = NULL;
+    uint64_t low = 0, high = digest->rows - 1;
+    double last = 0.0;
     int64_t step = -1;
-    uint64_t at = rows;
 
     digest->restarted = -1;
     if (digest->facts->restarts <= 0)
         return GRADECHO_OK;
-    restarts = ge_alloc((size_t)rows, sizeof *restarts);
-    GE_FAIL_IF(restarts == NULL, GRADECHO_E_NOMEM, "no memory for %llu rows",
-               (unsigned long long)rows);
-    GE_TRY(ge_log_read(reader, GE_RESTARTS, 0, rows, restarts));
-    while (at > 0 && restarts[at - 1] == restarts[rows - 1])
-        at--;
-    if (restarts[rows - 1] > 0.0)
-        GE_TRY(ge_log_steps(reader, at, 1, &step));
+    GE_TRY(ge_log_read(reader, GE_RESTARTS, high, 1, &last));
+    while (low < high) { /* they never become fewer */
+        const uint64_t middle = low + (high - low) / 2;
+        double restarts = 0.0;
+
+        GE_TRY(ge_log_read(reader, GE_RESTARTS, middle, 1, &restarts));
+        if (restarts < last)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (last > 0.0)
+        GE_TRY(ge_log_steps(reader, low, 1, &step));
     digest->restarted = step;
 fail:
-    free(restarts);
     return status;
 }
 
@@ -259,10 +239,12 @@ static gradecho_status allocate(struct ge_digest *d,
     d->noise_scale = ge_alloc(dims->layers, sizeof(double));
     d->sigma2 = ge_alloc(dims->layers, sizeof(double));
     d->noise = ge_alloc(dims->layers, sizeof *d->noise);
+    d->blocks = ge_alloc(dims->layers, sizeof *d->blocks);
     d->replica = ge_alloc(dims->layers * dims->replicas, sizeof *d->replica);
     d->shown = ge_alloc(dims->layers, sizeof(bool));
     GE_FAIL_IF(d->noise_scale == NULL || d->sigma2 == NULL ||
-                   d->noise == NULL || d->replica == NULL || d->shown == NULL,
+                   d->noise == NULL || d->blocks == NULL ||
+                   d->replica == NULL || d->shown == NULL,
                GRADECHO_E_NOMEM, "no memory for %zu layers", dims->layers);
 fail:
     return status;
@@ -272,15 +254,19 @@ static gradecho_status choose_layers(const struct ge_question *q,
                                      struct ge_digest *d)
 {
     gradecho_status status = GRADECHO_OK;
+    struct ge_near near = {.glob = q->layer};
+    char there[512];
     size_t shown = 0;
 
     for (size_t l = 0; l < d->row.dims.layers; l++) {
         d->shown[l] = q->layer == NULL ||
                       fnmatch(q->layer, d->facts->layers[l].name, 0) == 0;
         shown += d->shown[l] ? 1 : 0;
+        if (!d->shown[l])
+            ge_near_offer(&near, d->facts->layers[l].name);
     }
-    GE_FAIL_IF(shown == 0, GRADECHO_E_INPUT, "%s: no layer matches %s", q->path,
-               q->layer);
+    GE_FAIL_IF(shown == 0, GRADECHO_E_INPUT, "%s: no layer matches %s; %s",
+               q->path, q->layer, ge_near_text(&near, there, sizeof there));
 fail:
     return status;
 }
@@ -308,10 +294,8 @@ gradecho_status ge_digest_load(ge_log_reader *reader,
     GE_TRY(average(reader, index, d));
     GE_TRY(average_replicas(reader, index, d));
     GE_TRY(find_copies(reader, first, index, d));
-    if (has_echo(&d->row))
-        GE_TRY(ge_log_read_row(reader, index, &d->echo));
-    else
-        GE_TRY(find_echo(reader, first, index, d));
+    GE_TRY(ge_alarm_history_load(reader, index, &d->alarms));
+    GE_TRY(ge_digest_find_echoes(reader, first, index, d));
 fail:
     return status;
 }
@@ -323,7 +307,9 @@ void ge_digest_fini(struct ge_digest *d)
     free(d->noise_scale);
     free(d->sigma2);
     free(d->noise);
+    free(d->blocks);
     free(d->replica);
     free(d->shown);
+    free(d->echo_step);
     *d = (struct ge_digest){0};
 }

@@ -4,8 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "advice.h"
 #include "inspect.h"
 #include "memory.h"
+#include "try.h"
 #include "verdict.h"
 
 enum { NAME_MOST = 40 };
@@ -51,6 +53,21 @@ static void print_spark(const double *echo, size_t count, bool unicode,
     }
 }
 
+static void print_echo_steps(const struct ge_digest *d, FILE *out)
+{
+    long long oldest = d->echo.step;
+
+    if (oldest < 0)
+        return;
+    for (size_t l = 0; l < d->row.dims.layers; l++)
+        if (d->echo_step[l] >= 0 && d->echo_step[l] < oldest)
+            oldest = d->echo_step[l];
+    if (oldest < d->echo.step) /* layers take turns */
+        fprintf(out, "; echoes of steps %lld to %lld", oldest, d->echo.step);
+    else
+        fprintf(out, "; echoes of step %lld", d->echo.step);
+}
+
 static void print_head(const struct ge_digest *d, FILE *out)
 {
     const struct ge_row *row = &d->row;
@@ -77,8 +94,7 @@ static void print_head(const struct ge_digest *d, FILE *out)
             row->values[GE_REPLICAS][0],
             ge_show_number(row->values[GE_BATCH_SIZE][0], batch, sizeof batch),
             row->values[GE_DROPPED][0], (unsigned long long)d->averaged);
-    if (d->echo.step >= 0)
-        fprintf(out, "; echoes of step %lld", d->echo.step);
+    print_echo_steps(d, out);
     fputs("\n\n", out);
 }
 
@@ -183,15 +199,24 @@ static void print_verdicts(const struct ge_digest *d, FILE *out)
         fputs("  nothing\n", out);
 }
 
-void ge_inspect_table(const struct ge_digest *digest, bool unicode, FILE *out)
+gradecho_status ge_inspect_table(const struct ge_digest *digest, bool unicode,
+                                 FILE *out)
 {
+    gradecho_status status = GRADECHO_OK;
+
     print_head(digest, out);
     print_layers(digest, unicode, out);
     print_verdicts(digest, out);
+    ge_alarm_history_print(&digest->alarms, &digest->row, digest->facts->layers,
+                           out);
+    if (digest->advice || !digest->modes)
+        GE_TRY(ge_advice_print(digest, digest->advice, out));
     if (digest->modes && digest->echo.step >= 0)
         for (size_t l = 0; l < digest->row.dims.layers; l++)
             if (digest->shown[l] &&
                 !isnan(
                     digest->echo.values[GE_S_MEAN][l * digest->row.dims.modes]))
                 print_modes(digest, l, unicode, out);
+fail:
+    return status;
 }

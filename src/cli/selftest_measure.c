@@ -204,7 +204,9 @@ static gradecho_status find_reference(struct bench *b)
         b->narrow[i] = (float)(b->mean[i] / (double)b->c->replicas);
     ge_message_capture(1);
     GE_TRY(ge_comm_agree(
-        b->comm, ge_svd_leading(b->svd, b->narrow, NULL, &b->reference)));
+        b->comm,
+        ge_svd_leading(b->svd, GE_WHOLE(b->narrow, b->c->rows, b->c->cols),
+                       NULL, &b->reference)));
 fail:
     return status;
 }
@@ -232,11 +234,15 @@ static gradecho_status add_replica(struct bench *b, size_t j)
     gradecho_status status = GRADECHO_OK;
     const struct ge_modes *planted = ge_planted_modes(b->source);
 
-    GE_TRY(ge_svd_leading(b->svd, b->source->ops->direct(b->source, j, 0),
+    GE_TRY(ge_svd_leading(b->svd,
+                          GE_WHOLE(b->source->ops->direct(b->source, j, 0),
+                                   b->c->rows, b->c->cols),
                           &b->reference, &b->found));
     GE_TRY(ge_modes_match(&b->reference, &b->found, &b->own));
-    GE_TRY(
-        ge_modes_project(&b->own, ge_planted_gradient(b->source), b->number));
+    GE_TRY(ge_modes_project(
+        &b->own,
+        GE_WHOLE(ge_planted_gradient(b->source), b->c->rows, b->c->cols),
+        b->number));
     for (size_t k = 0; k < planted->count; k++) {
         const size_t i = b->place[k];
 
@@ -340,8 +346,8 @@ static gradecho_status measure_sample(struct bench *b,
     b->source->ops->look(b->source, 0.0, &view);
     if (b->c->echo && b->c->spectrum->modes > 0)
         GE_TRY(find_truth(b));
-    GE_TRY(
-        ge_engine_measure(b->engine, view.newest, b->c->echo, &b->row, &local));
+    GE_TRY(ge_engine_measure(b->engine, view.newest, b->c->echo ? 0 : -1,
+                             &b->row, &local));
     GE_TRY(ge_comm_agree(b->comm, local));
     if (is_root(b))
         add_sample(b, result);

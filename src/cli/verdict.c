@@ -4,11 +4,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-#include "significance.h"
-
 #define NOISY 4.0    /* noise scale over batch: noise rules */
 #define WASTEFUL 4.0 /* batch over noise scale: more data buys nothing */
-#define LAW_OFF 0.2  /* root mean square of law minus echo */
 #define HOT 2.0      /* noise of one replica over the mean of all */
 #define DROPPED 0.1  /* of all samples */
 
@@ -215,19 +212,17 @@ static void judge_batch(const struct ge_digest *d, struct list *list)
  * of the standard errors of the echoes behind it. NaN if one is not known. */
 static double misfit_error(const struct ge_digest *d, size_t l)
 {
-    const size_t width = d->row.dims.modes;
-    const double *t = d->echo.values[GE_MODE_T] + l * width;
-    const double *error = d->echo.values[GE_ECHO_SE] + l * width;
-    const double *seen = d->echo.values[GE_S_MEAN] + l * width;
-    size_t modes = 0, counted = 0;
+    const size_t first = l * d->row.dims.modes;
+    const size_t modes = ge_row_modes(&d->echo, l);
     double squares = 0.0;
+    size_t counted = 0;
 
-    while (modes < width && !isnan(seen[modes]))
-        modes++;
-    for (size_t k = 0; k < modes; k++) {
-        if (!(t[k] > ge_mode_t_threshold(modes)))
+    for (size_t at = first; at < first + modes; at++) {
+        const double error = d->echo.values[GE_ECHO_SE][at];
+
+        if (!ge_row_is_signal(&d->echo, modes, at))
             continue;
-        squares += error[k] * error[k];
+        squares += error * error;
         counted++;
     }
     return counted > 0 ? sqrt(squares / (double)counted) : (double)NAN;
@@ -242,7 +237,7 @@ static void judge_law(const struct ge_digest *d, struct list *list)
     for (size_t l = 0; d->echo.step >= 0 && l < d->row.dims.layers; l++) {
         const double misfit = d->echo.values[GE_MISFIT_EXACT][l];
 
-        if (!d->shown[l] || !(misfit - 2.0 * misfit_error(d, l) > LAW_OFF))
+        if (!d->shown[l] || !(misfit - 2.0 * misfit_error(d, l) > GE_LAW_OFF))
             continue;
         off++;
         if (misfit > most) {
@@ -254,8 +249,8 @@ static void judge_law(const struct ge_digest *d, struct list *list)
         return;
     if (off > 1)
         snprintf(rest, sizeof rest, " and above %.1f in %zu more layer%s",
-                 LAW_OFF, off - 1, off == 2 ? "" : "s");
-    say(list, GE_CAUTION, "law_off", most, LAW_OFF, name(d, worst),
+                 GE_LAW_OFF, off - 1, off == 2 ? "" : "s");
+    say(list, GE_CAUTION, "law_off", most, GE_LAW_OFF, name(d, worst),
         "isotropic law off by %.2f in %s%s: use the measured echo", most,
         name(d, worst), off > 1 ? rest : ", above 0.2");
 }

@@ -16,6 +16,9 @@
  * row and column (lognormal, log-sigma 1). Copies have 1. */
 #define GE_SAME_DATA 0.9
 
+/* An isotropic law misses the echoes by this much, root mean square. */
+#define GE_LAW_OFF 0.2
+
 enum ge_severity {
     GE_NOTE,    /* good to know */
     GE_CAUTION, /* a number or a choice that costs something */

@@ -50,7 +50,7 @@ struct ge_verdict {
         GE_VERDICT_END,     /* all trainers ended, or a stop was asked for */
         GE_VERDICT_FAIL     /* `status` */
     } action;
-    int64_t step;
+    int64_t step; /* while waiting: the newest front; below 0: there is none */
     gradecho_status status;
     uint64_t dropped; /* largest of any monitor */
 };

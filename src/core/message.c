@@ -6,6 +6,9 @@
 
 static enum ge_level speaker_level = GE_INFO;
 static int speaker_rank = -1;
+static char footer[GE_FOOTER_MAX];
+
+#define ERASE_LINE "\r\033[K"
 
 static _Thread_local int capturing;
 static _Thread_local char captured[GE_MESSAGE_MAX];
@@ -29,6 +32,13 @@ const char *ge_message_last(void)
     return captured;
 }
 
+void ge_message_footer(const char *text)
+{
+    if (footer[0] != '\0' || text[0] != '\0')
+        fprintf(stderr, ERASE_LINE "%s", text);
+    snprintf(footer, sizeof footer, "%s", text);
+}
+
 GE_PRINTF(2, 0)
 static void say(enum ge_level level, const char *format, va_list arguments)
 {
@@ -44,11 +54,14 @@ static void say(enum ge_level level, const char *format, va_list arguments)
     if (level > speaker_level)
         return;
     /* One call, so that lines of several ranks do not mix. */
+    const char *erase = footer[0] != '\0' ? ERASE_LINE : "";
+
     if (speaker_rank >= 0)
-        fprintf(stderr, "gradecho[%d]: %s%s\n", speaker_rank, names[level],
-                line);
+        fprintf(stderr, "%sgradecho[%d]: %s%s\n%s", erase, speaker_rank,
+                names[level], line, footer);
     else
-        fprintf(stderr, "gradecho: %s%s\n", names[level], line);
+        fprintf(stderr, "%sgradecho: %s%s\n%s", erase, names[level], line,
+                footer);
 }
 
 #define GE_DEFINE_SPEAKER(name, level) \

@@ -5,10 +5,10 @@
  * cannot be known; info: a few lines per run; debug: per sample. Lower case,
  * values with units, what to do at the end.
  *
- * The speaker (program name, level) is the only mutable state of the process
- * that is not passed as an argument; main sets it once. In libgradecho the
- * trainer's terminal is not ours: ge_message_capture() keeps the last error
- * for gradecho_message() instead of printing.
+ * The speaker (program name, level, footer) is the only mutable state of the
+ * process that is not passed as an argument; the program's main thread sets it.
+ * In libgradecho the trainer's terminal is not ours: ge_message_capture() keeps
+ * the last error for gradecho_message() instead of printing.
  */
 #ifndef GRADECHO_CORE_MESSAGE_H
 #define GRADECHO_CORE_MESSAGE_H
@@ -34,6 +34,11 @@ int ge_message_capture(int on);
 
 /* The last captured error of this thread; "" if none. */
 const char *ge_message_last(void);
+
+/* A line at the foot of the terminal, without its end: messages go above it.
+ * "": no more. What does not fit in GE_FOOTER_MAX is cut. */
+enum { GE_FOOTER_MAX = 256 };
+void ge_message_footer(const char *text);
 
 void ge_error(const char *format, ...) GE_PRINTF(1, 2);
 void ge_warn(const char *format, ...) GE_PRINTF(1, 2);

@@ -76,7 +76,9 @@ static gradecho_status attach(ge_consumer *consumer, const char *session,
                consumer->path);
     error = ge_segment_lock(*fd, GE_LOCK_CONSUMER);
     GE_FAIL_IF(error == EAGAIN, GRADECHO_E_EXISTS,
-               "%s: another monitor is attached", consumer->path);
+               "%s: another monitor is attached: end it, or give this training "
+               "a session of its own",
+               consumer->path);
     GE_FAIL_IF(error != 0, GRADECHO_E_SYS, "lock %s: %s", consumer->path,
                strerror(error));
     GE_TRY(ge_inspect_declared(&consumer->segment, consumer->path, rank,

@@ -2,6 +2,7 @@
 
 #include "abi.h"
 #include "convert.h"
+#include "machine.h"
 #include "memory.h"
 #include "try.h"
 
@@ -196,21 +197,14 @@ static int reserve(int fd, uint64_t bytes)
     return error;
 }
 
-/* Memory that the machine can give without swapping or killing, in bytes; all
- * of it if the kernel does not tell. */
+/* Memory that can be given to us without swapping or killing; all of it if the
+ * kernel does not tell. */
 static uint64_t memory_available(void)
 {
-    FILE *file = fopen("/proc/meminfo", "re");
-    char line[128];
-    uint64_t kib = UINT64_MAX / 1024;
+    uint64_t available = 0, total = 0;
 
-    if (file == NULL)
-        return UINT64_MAX;
-    while (fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
-            break;
-    fclose(file);
-    return kib * 1024;
+    (void)!ge_machine_memory("", &available, &total);
+    return available;
 }
 
 /* Reserving until it fails would take every page that others need on the way:
@@ -253,7 +247,8 @@ static gradecho_status reserve_or_tell(int fd, uint64_t bytes)
                 (double)folder.f_bavail * (double)folder.f_frsize / mb);
     }
     GE_FAIL_IF(error == ENOMEM, GRADECHO_E_NOMEM,
-               "the handoff needs %.1f MB of memory, and the machine has %.1f "
+               "the handoff needs %.1f MB of memory, and the machine or "
+               "container has %.1f "
                "MB left: ask for fewer slots or replicas",
                (double)bytes / mb, (double)memory_available() / mb);
     GE_FAIL_IF(error != 0,

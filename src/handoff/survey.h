@@ -40,4 +40,8 @@ struct ge_survey_dead {
 GRADECHO_MUST_CHECK gradecho_status ge_survey_dead(bool clean,
                                                    struct ge_survey_dead *dead);
 
+/* The sessions of this user's live trainers, each once, with `between` between
+ * them; "" if there is none. What does not fit is left out. */
+void ge_survey_live(char between, char *names, size_t size);
+
 #endif

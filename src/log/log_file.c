@@ -92,8 +92,10 @@ gradecho_status ge_log_file_lock(const char *path, int *fd)
     GE_FAIL_IF(opened < 0, GRADECHO_E_SYS, "log %s cannot be written: %s", path,
                strerror(errno));
     failed = lock_patiently(opened);
-    GE_FAIL_IF(failed == EAGAIN || !is_named(path, opened), GRADECHO_E_EXISTS,
-               "log %s is being written by another gradecho", path);
+    GE_FAIL_IF(
+        failed == EAGAIN || !is_named(path, opened), GRADECHO_E_EXISTS,
+        "log %s is being written by another gradecho: end that one first",
+        path);
     if (failed != 0) {
         ge_warn("log %s cannot be locked (%s): make sure that nobody else "
                 "writes it",

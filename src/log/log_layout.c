@@ -1,6 +1,7 @@
 #include "log_layout.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,11 +12,13 @@
 
 #include <hdf5_hl.h>
 
-/* Rows of a chunk. Few, since every commit writes the chunk being filled again;
- * many enough that the index stays small. Rows that are a few bytes only share
- * a bigger chunk, or reading /step would be one disk access for 16 numbers. */
+/* Rows of a chunk. Few, since every commit writes the chunk being filled again,
+ * and fewer where they are long; many enough that the index stays small. Rows
+ * of a few bytes share a page, or reading /step would be one disk access for 16
+ * numbers. bench/log shows what each costs. */
 #define CHUNK_ROWS 16
-#define CHUNK_BYTES_MIN 1024U
+#define CHUNK_BYTES_MIN 4096U
+#define CHUNK_BYTES_SHARED (64U << 10) /* by several rows */
 #define CHUNK_BYTES_MAX (1U << 20)
 
 enum scale { LAYER, MODE, REPLICA, PAIR, STEP, SCALES };
@@ -196,7 +199,7 @@ static void choose_chunk(const hsize_t row[GE_RANK_MAX], size_t size,
     chunk[0] = CHUNK_ROWS;
     while (chunk[0] * bytes < CHUNK_BYTES_MIN)
         chunk[0] *= 2;
-    while (chunk[0] > 1 && chunk[0] * bytes > CHUNK_BYTES_MAX)
+    while (chunk[0] > 1 && chunk[0] * bytes > CHUNK_BYTES_SHARED)
         chunk[0] /= 2;
     if (bytes > CHUNK_BYTES_MAX)
         chunk[1] = line < CHUNK_BYTES_MAX ? CHUNK_BYTES_MAX / line : 1;
@@ -292,6 +295,34 @@ fail:
     return status;
 }
 
+/* What the bits of a field mean, as the CF conventions write it. */
+static gradecho_status describe_rules(const struct layout *layout,
+                                      hid_t dataset)
+{
+    gradecho_status status = GRADECHO_OK;
+    const char *path = layout->spec->path;
+    const hsize_t count = GE_RULES;
+    int64_t masks[GE_RULES];
+    char names[32 * GE_RULES] = "";
+    hid_t space = H5I_INVALID_HID, attribute = H5I_INVALID_HID;
+
+    for (int i = 0; i < GE_RULES; i++) {
+        masks[i] = INT64_C(1) << i;
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                 i > 0 ? " " : "", ge_rule_names[i]);
+    }
+    GE_TRY(ge_h5_write_text(path, dataset, "flag_meanings", names));
+    OPEN_H5(path, space, H5Screate_simple(1, &count, NULL));
+    OPEN_H5(path, attribute,
+            H5Acreate2(dataset, "flag_masks", H5T_STD_I64LE, space, H5P_DEFAULT,
+                       H5P_DEFAULT));
+    TRY_H5(path, H5Awrite(attribute, H5T_NATIVE_INT64, masks));
+fail:
+    ge_h5_close(path, &attribute, H5Aclose, &status);
+    ge_h5_close(path, &space, H5Sclose, &status);
+    return status;
+}
+
 static gradecho_status create_field(const struct layout *layout,
                                     const struct ge_field_info *field,
                                     hid_t *dataset)
@@ -322,6 +353,8 @@ static gradecho_status create_field(const struct layout *layout,
                    layout->scales[field->shape == GE_PER_MODE ? MODE : REPLICA],
                    2));
     GE_TRY(describe(layout, *dataset, field->units, field->long_name));
+    if (field == &ge_fields[GE_ALARMS] || field == &ge_fields[GE_LAYER_ALARMS])
+        GE_TRY(describe_rules(layout, *dataset));
 fail:
     return status;
 }

@@ -71,8 +71,10 @@ static gradecho_status read_root(ge_log_reader *log)
     htri_t exists = 0;
 
     TRY_H5(log->path, exists = H5Aexists(log->file, GE_ATTRIBUTE_SCHEMA));
-    GE_FAIL_IF(exists == 0, GRADECHO_E_INPUT, "%s is not a gradecho log",
-               log->path);
+    GE_FAIL_IF(
+        exists == 0, GRADECHO_E_INPUT,
+        "%s is not a gradecho log: gradecho monitor and replay write those",
+        log->path);
     GE_TRY(ge_h5_read_int(log->path, log->file, GE_ATTRIBUTE_SCHEMA, &version));
     GE_FAIL_IF(version != GE_SCHEMA_VERSION, GRADECHO_E_INPUT,
                "log %s has schema version %lld; this gradecho reads version %d",

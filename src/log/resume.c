@@ -18,8 +18,15 @@
 
 /* ---- is it whole? ---- */
 
+/* Chunks, counted from the last committed row, that are looked up. */
+#define CHUNKS_CHECKED 16
+
 /* Every chunk that holds one of the first `rows` rows lies in the file. A file
- * that was cut off has its index, which comes first, and not all of these. */
+ * that was cut off has its index, which comes first, and not all of these.
+ *
+ * A log's space is handed out from its front to its end, so that a dataset's
+ * last chunks lie highest. Only these are looked up, because HDF5 goes through
+ * the whole index each time: all of a million rows would take a minute. */
 static gradecho_status check_chunks(const char *path, const char *name,
                                     hid_t dataset, int rank,
                                     const hsize_t dims[GE_RANK_MAX],
@@ -34,7 +41,9 @@ static gradecho_status check_chunks(const char *path, const char *name,
                    H5Pget_chunk(create, rank, chunk) != rank,
                GRADECHO_E_INPUT, "log %s: dataset %s does not grow", path,
                name);
-    for (at[0] = 0; at[0] < rows; at[0] += chunk[0])
+    if (rows / chunk[0] > CHUNKS_CHECKED)
+        at[0] = (rows / chunk[0] - CHUNKS_CHECKED) * chunk[0];
+    for (; at[0] < rows; at[0] += chunk[0])
         for (at[1] = 0; at[1] == 0 || at[1] < dims[1]; at[1] += chunk[1])
             for (at[2] = 0; at[2] == 0 || at[2] < dims[2]; at[2] += chunk[2]) {
                 haddr_t place = HADDR_UNDEF;
@@ -112,7 +121,8 @@ static gradecho_status check_layers(const struct ge_log_spec *spec,
     gradecho_status status = GRADECHO_OK;
 
     GE_FAIL_IF(facts->dims.layers != spec->dims.layers, GRADECHO_E_INPUT,
-               "log %s does not fit: it has %zu layers, the gradients have %zu",
+               "log %s does not fit: it has %zu layers, the gradients have "
+               "%zu; use another path",
                spec->path, facts->dims.layers, spec->dims.layers);
     for (size_t l = 0; l < facts->dims.layers; l++) {
         const struct ge_log_layer *old = &facts->layers[l];
@@ -120,12 +130,13 @@ static gradecho_status check_layers(const struct ge_log_spec *spec,
 
         GE_FAIL_IF(strcmp(old->name, new->name) != 0, GRADECHO_E_INPUT,
                    "log %s does not fit: its layer %zu is %s, that of the "
-                   "gradients is %s",
+                   "gradients is %s; use another path",
                    spec->path, l, old->name, new->name);
         GE_FAIL_IF(
             old->rows != new->rows || old->cols != new->cols, GRADECHO_E_INPUT,
             "log %s does not fit: its layer %s is %" PRIu64 " x %" PRIu64
-            ", that of the gradients is %" PRIu64 " x %" PRIu64,
+            ", that of the gradients is %" PRIu64 " x %" PRIu64
+            "; use another path",
             spec->path, old->name, old->rows, old->cols, new->rows, new->cols);
     }
 fail:
@@ -139,16 +150,16 @@ static gradecho_status check_fit(const struct ge_log_spec *spec,
 
     GE_FAIL_IF(facts->world_size != spec->world_size, GRADECHO_E_INPUT,
                "log %s does not fit: it is of %" PRId64
-               " trainers, now there are %" PRIu32,
+               " trainers, now there are %" PRIu32 "; use another path",
                spec->path, facts->world_size, spec->world_size);
     GE_TRY(check_layers(spec, facts));
     GE_FAIL_IF(facts->dims.modes != spec->dims.modes, GRADECHO_E_INPUT,
                "log %s does not fit: it has room for %zu modes, "
-               "layers.max_modes is %zu",
+               "layers.max_modes is %zu; make them equal, or use another path",
                spec->path, facts->dims.modes, spec->dims.modes);
     GE_FAIL_IF(facts->dims.replicas < spec->dims.replicas, GRADECHO_E_INPUT,
                "log %s does not fit: it has room for %zu replicas, now there "
-               "are %zu",
+               "are %zu; use another path",
                spec->path, facts->dims.replicas, spec->dims.replicas);
     GE_FAIL_IF(facts->restarts < 0, GRADECHO_E_INPUT,
                "log %s was begun by another version of gradecho (%s), which "

@@ -13,6 +13,18 @@ const struct ge_field_info ge_fields[GE_FIELDS] = {GE_FIELD_MAP(FIELD_INFO)};
 
 #undef FIELD_INFO
 
+#define RULE_NAME(id, name) [GE_RULE_##id] = (name),
+
+const char *const ge_rule_names[GE_RULES] = {GE_RULE_MAP(RULE_NAME)};
+
+#undef RULE_NAME
+
+bool ge_rule_raised(double bits, enum ge_rule rule)
+{
+    return bits > 0.0 && bits < 0x1p53 &&
+           (((unsigned long long)bits >> rule) & 1) != 0;
+}
+
 size_t ge_shape_count(enum ge_shape shape, const struct ge_dimensions *dims)
 {
     switch (shape) {

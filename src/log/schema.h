@@ -12,6 +12,7 @@
 #ifndef GRADECHO_LOG_SCHEMA_H
 #define GRADECHO_LOG_SCHEMA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define GE_SCHEMA_VERSION 1
@@ -153,7 +154,36 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
     X(ANISOTROPY_RIGHT, "anisotropy_right", GE_PER_MODE, GE_F32, "1",          \
       "tau2_right_mode over its isotropic value")                              \
     X(REPLICA_NOISE, "replica_noise", GE_PER_REPLICA, GE_F32, "1",             \
-      "noise of one replica over the mean noise; 1 when healthy")
+      "noise of one replica over the mean noise; 1 when healthy")              \
+    X(ALARMS, "alarms", GE_PER_STEP, GE_I64, "1",                              \
+      "alarms that are raised, of the run or of any layer; a bit for each "    \
+      "rule, its attribute flag_meanings says which")                          \
+    X(LAYER_ALARMS, "layer_alarms", GE_PER_LAYER, GE_I64, "1",                 \
+      "alarms that are raised for the layer; a bit for each rule")
+
+/* What an alarm may be about: bit 1 << GE_RULE_* of the two fields above. Their
+ * attributes flag_masks and flag_meanings (CF conventions) repeat this.
+ * X(identifier, name) */
+#define GE_RULE_MAP(X)                        \
+    X(SAME_DATA, "same_data")                 \
+    X(NOT_FINITE, "not_finite")               \
+    X(LOST, "lost")                           \
+    X(HOT_REPLICA, "hot_replica")             \
+    X(DROPPED, "dropped")                     \
+    X(NOISE_SCALE, "noise_scale")             \
+    X(LAYER_NOISE_SCALE, "layer_noise_scale") \
+    X(KNEE, "knee")                           \
+    X(PURE_NOISE, "pure_noise")
+
+#define GE_RULE_ENUM_(id, name) GE_RULE_##id,
+enum ge_rule { GE_RULE_MAP(GE_RULE_ENUM_) GE_RULES };
+#undef GE_RULE_ENUM_
+
+/* One entry for each enum ge_rule, in its order. */
+extern const char *const ge_rule_names[GE_RULES];
+
+/* Is the rule's bit set in a value of the two fields? Not in a missing one. */
+bool ge_rule_raised(double bits, enum ge_rule rule);
 
 #define GE_FIELD_ENUM_(id, name, shape, type, units, text) GE_##id,
 enum ge_field { GE_FIELD_MAP(GE_FIELD_ENUM_) GE_FIELDS };

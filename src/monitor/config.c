@@ -13,6 +13,7 @@ static const char *const estimators[] = {"loo", "reverb", "both", NULL};
 static const char *const weights[] = {"delta", "ols", NULL};
 static const char *const means[] = {"network", "handoff", NULL};
 static const char *const losses[] = {"continue", "stop", NULL};
+static const char *const switches[] = {"false", "true", NULL};
 
 #define AT(field) offsetof(struct ge_config, field)
 
@@ -30,6 +31,8 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "globs: layers taken out of layers.include"},
     {"layers.max_modes", GE_WHOLE, AT(layers_max_modes), 1, GE_MODES_MAX, "16",
      NULL, "singular modes per layer"},
+    {"layers.per_sample", GE_WHOLE, AT(layers_per_sample), 0, 1e6, "0", NULL,
+     "layers whose echo is measured in one echo sample, in turn; 0: all"},
     {"svd.tolerance", GE_REAL, AT(svd_tolerance), 0, 0.1, "1e-3", NULL,
      "relative residual at which a singular mode is found; 0: LAPACK's "
      "complete SVD, exact and slow"},
@@ -57,6 +60,38 @@ const struct ge_key ge_keys[GE_KEYS] = {
      "the log; --log goes first"},
     {"log.flush_every", GE_WHOLE, AT(log_flush_every), 1, 1e6, "1", NULL,
      "samples between two commits to disk"},
+    {"alarms.same_data", GE_REAL, AT(alarm_same_data), 0, 1, "0.9", NULL,
+     "two replicas whose noise correlates above this read the same data; 0: "
+     "off"},
+    {"alarms.not_finite", GE_WORD, AT(alarm_not_finite), 0, 0, "true", switches,
+     "replicas whose gradient of a layer is missing or not finite"},
+    {"alarms.lost", GE_WORD, AT(alarm_lost), 0, 0, "true", switches,
+     "replicas that hand nothing over"},
+    {"alarms.hot_replica", GE_REAL, AT(alarm_hot_replica), 0, 1e9, "2", NULL,
+     "a replica more than so many times as noisy as the mean of all; 0: off"},
+    {"alarms.dropped", GE_REAL, AT(alarm_dropped), 0, 1, "0", NULL,
+     "share of the last samples that were dropped; 0: off"},
+    {"alarms.noise_scale", GE_REAL, AT(alarm_noise_scale), 0, 1e15, "0", NULL,
+     "noise scale of the whole model, in examples; 0: off"},
+    {"alarms.layer_noise_scale", GE_REAL, AT(alarm_layer_noise_scale), 0, 1e15,
+     "0", NULL, "noise scale of any layer, in examples; 0: off"},
+    {"alarms.knee", GE_REAL, AT(alarm_knee), 0, 1e300, "0", NULL,
+     "knee (tau2_edge) of any layer, in units of the squared gradient; 0: off"},
+    {"alarms.pure_noise", GE_WHOLE, AT(alarm_pure_noise), 0, 1e6, "0", NULL,
+     "a layer without a signal mode for so many echo samples, which before had "
+     "some for as many; 0: off"},
+    {"alarms.layers", GE_GLOBS, AT(alarm_layers), 0, 0, "[\"*\"]", NULL,
+     "globs: layers that the rules on layers look at"},
+    {"alarms.samples", GE_WHOLE, AT(alarm_samples), 2, 1000, "10", NULL,
+     "samples behind an average; an alarm is over when its rule has not held "
+     "for as many"},
+    {"alarms.command", GE_TEXT, AT(alarm_command), 0, 4095, "\"\"", NULL,
+     "shell command that rank 0 runs for an alarm that is raised "
+     "(docs/operations.md); empty: none"},
+    {"prometheus.path", GE_TEXT, AT(prometheus_path), 0, 4000, "\"\"", NULL,
+     "text file for the node exporter, *.prom; empty: none"},
+    {"prometheus.every_seconds", GE_REAL, AT(prometheus_seconds), 0, 1e6, "10",
+     NULL, "shortest time between two writes of it"},
     {"on_rank_loss", GE_WORD, AT(on_rank_loss), 0, 0, "continue", losses,
      "a trainer that dies: go on with fewer replicas, or end the monitor"},
     {"timeout_seconds", GE_REAL, AT(timeout_seconds), 1, 1e6, "300", NULL,
@@ -90,7 +125,10 @@ void ge_config_fini(struct ge_config *config)
     free(config->session);
     free(config->log_path);
     ge_globs_clear(&config->layers_include);
+    free(config->alarm_command);
+    free(config->prometheus_path);
     ge_globs_clear(&config->layers_exclude);
+    ge_globs_clear(&config->alarm_layers);
     *config = (struct ge_config){0};
 }
 
@@ -175,14 +213,31 @@ static void print_value(const struct ge_config *config,
     }
 }
 
-static void print_help(const struct ge_key *key, const char *indent, FILE *out)
+bool ge_config_key(size_t index, struct ge_config_key *out)
 {
-    fprintf(out, "%s# %s", indent, key->help);
+    const struct ge_key *key = &ge_keys[index < GE_KEYS ? index : 0];
+
+    *out = (struct ge_config_key){key->name, key->help, key->initial, "",
+                                  key->kind == GE_WORD ? key->words : NULL};
     if (key->kind == GE_WHOLE || key->kind == GE_REAL)
-        fprintf(out, " (%g to %g)", key->least, key->most);
-    for (size_t i = 0; key->kind == GE_WORD && key->words[i] != NULL; i++)
-        fprintf(out, "%s%s", i > 0 ? " | " : " (", key->words[i]);
-    fputs(key->kind == GE_WORD ? ")\n" : "\n", out);
+        snprintf(out->range, sizeof out->range, "%g to %g", key->least,
+                 key->most);
+    for (size_t i = 0; out->words != NULL && out->words[i] != NULL; i++) {
+        const size_t used = strlen(out->range);
+
+        snprintf(out->range + used, sizeof out->range - used, "%s%s",
+                 i > 0 ? " | " : "", out->words[i]);
+    }
+    return index < GE_KEYS;
+}
+
+static void print_help(size_t index, const char *indent, FILE *out)
+{
+    struct ge_config_key key;
+
+    (void)ge_config_key(index, &key);
+    fprintf(out, "%s# %s", indent, key.help);
+    fprintf(out, key.range[0] != '\0' ? " (%s)\n" : "%s\n", key.range);
 }
 
 bool ge_config_print(const struct ge_config *config, bool help, FILE *out)
@@ -203,7 +258,7 @@ bool ge_config_print(const struct ge_config *config, bool help, FILE *out)
                 fprintf(out, "%.*s:\n", (int)length - 1, group);
         }
         if (help)
-            print_help(&ge_keys[i], length > 0 ? "  " : "", out);
+            print_help(i, length > 0 ? "  " : "", out);
         fprintf(out, "%s%s: ", length > 0 ? "  " : "", leaf);
         print_value(config, &ge_keys[i], out);
         fputc('\n', out);

@@ -40,6 +40,7 @@ struct ge_config {
     int64_t sample_echo_every; /* samples */
     struct ge_globs layers_include, layers_exclude;
     int64_t layers_max_modes;
+    int64_t layers_per_sample; /* 0: all */
     double svd_tolerance;
     int64_t svd_oversample;
     int64_t svd_placement; /* enum ge_placement */
@@ -47,12 +48,22 @@ struct ge_config {
     int64_t echo_estimator; /* enum ge_estimator */
     int64_t echo_partners;
     int64_t echo_replicas_max;
-    int64_t reduce_mean;     /* enum ge_reduce_mean */
-    double noise_half_life;  /* samples */
-    int64_t fit_weights;     /* enum ge_fit_weights */
-    char *log_path;          /* owned */
-    int64_t log_flush_every; /* samples */
-    int64_t on_rank_loss;    /* enum ge_on_loss */
+    int64_t reduce_mean;                               /* enum ge_reduce_mean */
+    double noise_half_life;                            /* samples */
+    int64_t fit_weights;                               /* enum ge_fit_weights */
+    char *log_path;                                    /* owned */
+    int64_t log_flush_every;                           /* samples */
+    double alarm_noise_scale, alarm_layer_noise_scale; /* examples */
+    double alarm_knee;                                 /* [g]^2 */
+    int64_t alarm_pure_noise;                          /* echo samples */
+    double alarm_same_data, alarm_hot_replica, alarm_dropped;
+    int64_t alarm_not_finite, alarm_lost; /* 0 or 1 */
+    struct ge_globs alarm_layers;
+    int64_t alarm_samples;
+    char *alarm_command;       /* owned; "": none */
+    char *prometheus_path;     /* owned; "": none */
+    double prometheus_seconds; /* between two writes */
+    int64_t on_rank_loss;      /* enum ge_on_loss */
     double timeout_seconds;
 };
 
@@ -76,6 +87,17 @@ GRADECHO_MUST_CHECK gradecho_status ge_config_set(struct ge_config *config,
 /* The effective configuration as YAML that ge_config_parse() reads back; with
  * `help`, each key under its line of help. False if `out` fails. */
 bool ge_config_print(const struct ge_config *config, bool help, FILE *out);
+
+/* One key for people, in the order of the table: its place among the values of
+ * other keys, its help and its default are as `gradecho config` tells them. */
+struct ge_config_key {
+    const char *name, *help, *initial;
+    char range[96];           /* "1 to 512", "root | spread", "" */
+    const char *const *words; /* those it can be, NULL-terminated; or NULL */
+};
+
+/* False behind the last one. */
+bool ge_config_key(size_t index, struct ge_config_key *out);
 
 /* True if any of the globs (fnmatch) matches. */
 bool ge_globs_match(const struct ge_globs *globs, const char *name);

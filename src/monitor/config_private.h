@@ -19,7 +19,7 @@ struct ge_key {
     const char *help;
 };
 
-enum { GE_KEYS = 20 };
+enum { GE_KEYS = 35 };
 extern const struct ge_key ge_keys[GE_KEYS];
 
 /* A struct's field by its offset in the table. */

@@ -8,6 +8,7 @@
 
 #include "config_private.h"
 #include "memory.h"
+#include "suggest.h"
 #include "try.h"
 
 static const char *value_of(const yaml_node_t *node)
@@ -54,6 +55,7 @@ static gradecho_status set_word(struct ge_config *config,
 {
     gradecho_status status = GRADECHO_OK;
     const char *text = value_of(node);
+    struct ge_suggestion near = {.word = text};
     char known[128] = "";
 
     for (int64_t i = 0; key->words[i] != NULL; i++) {
@@ -63,9 +65,14 @@ static gradecho_status set_word(struct ge_config *config,
         }
         snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s",
                  i > 0 ? ", " : "", key->words[i]);
+        ge_suggest(&near, key->words[i]);
     }
-    GE_FAIL(GRADECHO_E_INPUT, "%s:%lu: %s must be one of %s, not %s", at.origin,
-            at.line, key->name, known, text);
+    const char *meant = ge_suggested(&near);
+
+    GE_FAIL(GRADECHO_E_INPUT, "%s:%lu: %s must be one of %s, not %s%s%s%s",
+            at.origin, at.line, key->name, known, text,
+            meant != NULL ? "; is " : "", meant != NULL ? meant : "",
+            meant != NULL ? " meant?" : "");
 fail:
     return status;
 }
@@ -169,29 +176,34 @@ static const struct ge_key *find_key(const char *name)
     return NULL;
 }
 
-/* Letters in common at the start and end: enough to guess what a mistyped key
- * was meant to be. */
-static const char *nearest_key(const char *name)
+static const char *leaf_of(const char *name)
 {
-    const char *best = ge_keys[0].name;
-    size_t most = 0;
+    const char *dot = strrchr(name, '.');
+
+    return dot != NULL ? dot + 1 : name;
+}
+
+/* "; is sample.every meant?" A key may be mistyped, or stand in another group
+ * than its own. Returns `text`. */
+static const char *advise_key(const char *name, char *text, size_t size)
+{
+    struct ge_suggestion s = {.word = name};
 
     for (size_t i = 0; i < GE_KEYS; i++) {
         const char *key = ge_keys[i].name;
-        size_t head = 0, tail = 0;
-        const size_t a = strlen(name), b = strlen(key);
+        char group[GE_SUGGEST_MAX];
 
-        while (head < a && head < b && name[head] == key[head])
-            head++;
-        while (tail < a - head && tail < b - head &&
-               name[a - 1 - tail] == key[b - 1 - tail])
-            tail++;
-        if (head + tail > most) {
-            most = head + tail;
-            best = key;
-        }
+        ge_suggest(&s, key);
+        ge_suggest_at(&s, key,
+                      1 + ge_edit_distance(leaf_of(name), leaf_of(key)));
+        snprintf(group, sizeof group, "%.*s", (int)strcspn(key, "."), key);
+        ge_suggest(&s, group);
     }
-    return best;
+    if (ge_suggested(&s) != NULL)
+        snprintf(text, size, "is %s meant?", ge_suggested(&s));
+    else
+        snprintf(text, size, "`gradecho config --default` tells them all");
+    return text;
 }
 
 /* One mapping: the root (prefix "") or a group. `seen` [GE_KEYS] finds what is
@@ -210,7 +222,7 @@ static gradecho_status read_mapping(struct ge_config *config,
         const yaml_node_t *value =
             yaml_document_get_node(document, pair->value);
         const struct place at = {origin, name->start_mark.line + 1};
-        char full[128];
+        char full[128], advice[160];
 
         snprintf(full, sizeof full, "%s%s%s", prefix,
                  prefix[0] != '\0' ? "." : "", value_of(name));
@@ -223,9 +235,9 @@ static gradecho_status read_mapping(struct ge_config *config,
             GE_TRY(read_mapping(config, document, value, full, origin, seen));
             continue;
         }
-        GE_FAIL_IF(key == NULL, GRADECHO_E_INPUT,
-                   "%s:%lu: unknown key %s; is %s meant?", origin, at.line,
-                   full, nearest_key(full));
+        GE_FAIL_IF(key == NULL, GRADECHO_E_INPUT, "%s:%lu: unknown key %s; %s",
+                   origin, at.line, full,
+                   advise_key(full, advice, sizeof advice));
         GE_FAIL_IF(seen[key - ge_keys], GRADECHO_E_INPUT,
                    "%s:%lu: %s is repeated", origin, at.line, full);
         seen[key - ge_keys] = true;
@@ -327,7 +339,7 @@ gradecho_status ge_config_set(struct ge_config *config, const char *assignment)
 {
     gradecho_status status = GRADECHO_OK;
     const char *equals = strchr(assignment, '=');
-    char name[128];
+    char name[128], advice[160];
 
     GE_FAIL_IF(equals == NULL || equals == assignment ||
                    (size_t)(equals - assignment) >= sizeof name,
@@ -336,8 +348,8 @@ gradecho_status ge_config_set(struct ge_config *config, const char *assignment)
     name[equals - assignment] = '\0';
     const struct ge_key *key = find_key(name);
 
-    GE_FAIL_IF(key == NULL, GRADECHO_E_INPUT,
-               "--set: unknown key %s; is %s meant?", name, nearest_key(name));
+    GE_FAIL_IF(key == NULL, GRADECHO_E_INPUT, "--set: unknown key %s; %s", name,
+               advise_key(name, advice, sizeof advice));
     GE_TRY(ge_key_set(config, key, equals + 1, "--set"));
     GE_TRY(check(config, "--set"));
 fail:

@@ -46,88 +46,21 @@ void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
     engine->spoiled = true;
 }
 
-/* Give each layer's decomposition to a rank: the dearest first, each to the
- * rank that has least to do so far. The same on all ranks. */
-static gradecho_status place(ge_engine *engine)
+static gradecho_status allocate_references(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t count = engine->layers->count;
-    const size_t size = (size_t)ge_comm_size(engine->comm);
-    double *load = ge_alloc(size, sizeof *load);
-    bool *placed = ge_alloc(count, sizeof *placed);
 
-    GE_FAIL_IF(load == NULL || placed == NULL, GRADECHO_E_NOMEM,
-               "no memory to place %zu layers", count);
-    if (engine->config->svd_placement == GE_PLACEMENT_ROOT)
-        goto fail; /* all at rank 0 */
-    for (;;) {
-        size_t dearest = count, idle = 0;
-        double most = -1.0;
-
-        for (size_t l = 0; l < count; l++) {
-            const struct ge_layer *layer = &engine->layers->item[l];
-            const double cost =
-                (double)layer->entries *
-                (double)ge_min_size((size_t)layer->rows, (size_t)layer->cols);
-
-            if (layer->modes > 0 && !placed[l] && cost > most) {
-                most = cost;
-                dearest = l;
-            }
-        }
-        if (dearest == count)
-            break;
-        for (size_t r = 1; r < size; r++)
-            idle = load[r] < load[idle] ? r : idle;
-        engine->owner[dearest] = (int)idle;
-        load[idle] += most;
-        placed[dearest] = true;
-    }
-fail:
-    free(load);
-    free(placed);
-    return status;
-}
-
-/* Where everything goes: kept means, terms in a row, reference modes. */
-static gradecho_status lay_out(ge_engine *engine)
-{
-    gradecho_status status = GRADECHO_OK;
-    const size_t count = engine->layers->count;
-    size_t kept = 0;
-
-    engine->kept_at = ge_alloc(count, sizeof *engine->kept_at);
-    engine->report_at = ge_alloc(count, sizeof *engine->report_at);
-    engine->overlap_at = ge_alloc(count, sizeof *engine->overlap_at);
-    engine->owner = ge_alloc(count, sizeof *engine->owner);
     engine->reference = ge_alloc(count, sizeof *engine->reference);
-    GE_FAIL_IF(engine->kept_at == NULL || engine->report_at == NULL ||
-                   engine->overlap_at == NULL || engine->owner == NULL ||
-                   engine->reference == NULL,
-               GRADECHO_E_NOMEM, "no memory for %zu layers", count);
-    engine->width_noise = ge_row_sketch(engine) + GE_SKETCH_SIZE;
-    engine->width = engine->width_noise;
+    GE_FAIL_IF(engine->reference == NULL, GRADECHO_E_NOMEM,
+               "no memory for %zu layers", count);
     for (size_t l = 0; l < count; l++) {
         const struct ge_layer *layer = &engine->layers->item[l];
 
-        if (layer->modes == 0)
-            continue;
-        engine->kept_at[l] = kept;
-        /* Every mean begins aligned: see GE_ALIGNMENT. */
-        kept += (layer->entries + 15) / 16 * 16;
-        engine->report_at[l] = engine->width;
-        engine->width += layer->modes * GE_REPORT_SIZE;
-        engine->overlap_at[l] = engine->width;
-        if (engine->reverb)
-            engine->width += layer->modes * engine->replicas_max;
-        GE_TRY(ge_modes_init(&engine->reference[l], (size_t)layer->rows,
-                             (size_t)layer->cols, layer->modes));
+        if (layer->modes > 0)
+            GE_TRY(ge_modes_init(&engine->reference[l], (size_t)layer->rows,
+                                 (size_t)layer->cols, layer->modes));
     }
-    engine->mean_kept = ge_alloc_aligned(kept, sizeof(float));
-    GE_FAIL_IF(engine->mean_kept == NULL, GRADECHO_E_NOMEM,
-               "no memory for the mean of the layers with an echo (%zu "
-               "entries): take layers out by layers.exclude",
-               kept);
 fail:
     return status;
 }
@@ -190,14 +123,30 @@ fail:
     return status;
 }
 
+/* Entries of the largest layer that is copied before it is decomposed, which is
+ * faster than by panels: of no more than a sixteenth of the model. */
+static size_t copies(ge_engine *engine)
+{
+    size_t all = 0, largest = 0;
+
+    for (size_t l = 0; l < engine->layers->count; l++)
+        all += engine->layers->item[l].entries;
+    engine->copied = ge_max_size(all / 16, GE_ENGINE_COPIED);
+    for (size_t l = 0; l < engine->layers->count; l++) {
+        const struct ge_layer *layer = &engine->layers->item[l];
+
+        if (layer->modes > 0 && layer->entries <= engine->copied)
+            largest = ge_max_size(largest, layer->entries);
+    }
+    return largest;
+}
+
 static gradecho_status allocate(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t count = engine->layers->count;
     const size_t each = engine->replicas_each;
     const size_t size = (size_t)ge_comm_size(engine->comm);
-    const size_t largest = ge_layers_largest(engine->layers, true);
-
     engine->valid = ge_alloc(each * count, sizeof *engine->valid);
     engine->used = ge_alloc(count + GE_RIDERS + size, sizeof *engine->used);
     engine->piece =
@@ -212,9 +161,14 @@ static gradecho_status allocate(ge_engine *engine)
     engine->mean_sqnorm = ge_alloc(count, sizeof *engine->mean_sqnorm);
     engine->layer_sketch =
         ge_alloc(each * GE_SKETCH_SIZE, sizeof *engine->layer_sketch);
-    engine->gradient = ge_alloc_aligned(largest, sizeof(float));
-    engine->others = ge_alloc_aligned(largest, sizeof(float));
-    GE_TRY(lay_out(engine));
+    engine->gradient = ge_alloc_aligned(copies(engine), sizeof(float));
+    engine->others = ge_alloc_aligned(
+        engine->wide ? ge_layers_largest(engine->layers, true) : 0,
+        sizeof(float));
+    GE_TRY(ge_svd_create((int)engine->config->svd_threads,
+                         engine->config->svd_tolerance, &engine->svd));
+    GE_TRY(ge_engine_plan(engine));
+    GE_TRY(allocate_references(engine));
     engine->rows = ge_alloc(each * engine->width, sizeof(double));
     GE_FAIL_IF(engine->valid == NULL || engine->used == NULL ||
                    engine->staged == NULL || engine->mean_sqnorm == NULL ||
@@ -225,11 +179,8 @@ static gradecho_status allocate(ge_engine *engine)
     GE_TRY(allocate_exchange(engine));
     if (ge_comm_rank(engine->comm) == 0)
         GE_TRY(allocate_record(engine));
-    GE_TRY(place(engine));
     GE_TRY(ge_mean_create(engine->comm, engine->piece, engine->wide,
                           &engine->mean));
-    GE_TRY(ge_svd_create((int)engine->config->svd_threads,
-                         engine->config->svd_tolerance, &engine->svd));
 fail:
     return status;
 }
@@ -302,6 +253,8 @@ void ge_engine_destroy(ge_engine **engine)
         e->handed,
         e->evidence_of_mean,
         e->mean_sqnorm,
+        e->turn_of,
+        e->turn_width,
         e->mean_kept,
         e->kept_at,
         e->owner,
@@ -382,12 +335,14 @@ static void sort_rows(ge_engine *engine, size_t width)
           width * sizeof(double), by_number);
 }
 
-gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
+gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, int64_t echo,
                                   struct ge_row *row, gradecho_status *local)
 {
     gradecho_status status = GRADECHO_OK;
     struct ge_source *source = engine->source;
-    const size_t width = echo ? engine->width : engine->width_noise;
+
+    engine->turn = echo < 0 ? engine->turns : (size_t)echo % engine->turns;
+    const size_t width = ge_row_width(engine);
 
     engine->trouble = GRADECHO_OK;
     engine->spoiled = false;
@@ -400,11 +355,11 @@ gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
     for (size_t i = 0; i < engine->replicas_each * GE_SKETCH_SIZE; i++)
         engine->layer_sketch[i] = 0.0;
 
-    GE_TRY(ge_engine_reduce(engine, echo));
+    GE_TRY(ge_engine_reduce(engine));
     for (size_t j = 0; j < engine->facts.replicas; j++)
         engine->rows[j * engine->width + GE_ROW_INDEX] =
             (double)(engine->first_index + j);
-    if (echo)
+    if (echo >= 0)
         GE_TRY(ge_engine_decompose(engine));
     /* The trainer may have its slot back: all that follows is our own. */
     if (source->ops->intact != NULL && !source->ops->intact(source))
@@ -431,7 +386,7 @@ gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, bool echo,
     } else if (ge_comm_rank(engine->comm) == 0 &&
                engine->trouble >= GRADECHO_OK) {
         sort_rows(engine, width);
-        ge_engine_record(engine, echo, row);
+        ge_engine_record(engine, row);
     }
     *local = engine->trouble;
 fail:

@@ -16,8 +16,8 @@
  * inside the reduction is as accurate and gives only the total: see
  * bench/reduction.c.)
  *
- * Memory: one mean of the layers with an echo, pieces of bounded size, and a
- * workspace of the largest layer. Main thread.
+ * Memory: one mean of the layers whose echo is measured in one sample, pieces
+ * of bounded size, and the modes. Main thread.
  */
 #ifndef GRADECHO_MONITOR_ENGINE_H
 #define GRADECHO_MONITOR_ENGINE_H
@@ -53,14 +53,17 @@ void ge_engine_recall(ge_engine *engine, const double *noise_trace,
  * through the same collectives, but leaves no row.
  *
  * \param step   what the monitors agreed on
- * \param echo   measure echoes too (equal on all ranks)
+ * \param echo   number of this echo measurement from 0 on, which decides whose
+ *               turn it is (layers.per_sample); below 0: noise statistics
+ *               alone. Equal on all ranks
  * \param row    rank 0: cleared and filled; its step is GE_ENGINE_SPOILED if
  *               the sample left none. Else ignored
  * \param local  what went wrong at this rank alone, already told: the row is
  *               not to be trusted, and the caller puts it into its next ballot
  * \return GRADECHO_E_MPI, _E_TIMEOUT: no further collective is possible */
 GRADECHO_MUST_CHECK gradecho_status ge_engine_measure(ge_engine *engine,
-                                                      int64_t step, bool echo,
+                                                      int64_t step,
+                                                      int64_t echo,
                                                       struct ge_row *row,
                                                       gradecho_status *local);
 

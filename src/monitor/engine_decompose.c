@@ -10,10 +10,10 @@
 #include "memory.h"
 #include "try.h"
 
-/* A layer can have an echo in this sample: it has modes and two replicas. */
+/* A layer can have an echo in this sample: its turn, and two replicas. */
 static bool has_echo(const ge_engine *engine, size_t l)
 {
-    return engine->layers->item[l].modes > 0 && engine->used[l] >= 2.0;
+    return ge_engine_has_turn(engine, l) && engine->used[l] >= 2.0;
 }
 
 static gradecho_status find_references(ge_engine *engine)
@@ -26,8 +26,11 @@ static gradecho_status find_references(ge_engine *engine)
         if (!has_echo(engine, l) ||
             engine->owner[l] != ge_comm_rank(engine->comm))
             continue;
-        const gradecho_status local = ge_svd_leading(
-            engine->svd, engine->mean_kept + engine->kept_at[l], NULL, modes);
+        const gradecho_status local =
+            ge_svd_leading(engine->svd,
+                           GE_WHOLE(engine->mean_kept + engine->kept_at[l],
+                                    modes->rows, modes->cols),
+                           NULL, modes);
         ge_engine_note(engine, local);
         if (local < GRADECHO_OK) /* tell the others by the modes themselves */
             for (size_t i = 0; i < ge_modes_floats(modes); i++)
@@ -43,17 +46,91 @@ fail:
     return status;
 }
 
-/* L = (K mean - g)/(K-1), the mean of the other replicas. */
-static void leave_out(const float *mean, const float *g, double k,
-                      size_t entries, float *others)
+const float *ge_replica_entries(const struct ge_replica *replica, size_t first,
+                                size_t count, float *out)
 {
-    for (size_t i = 0; i < entries; i++)
-        others[i] = (float)((k * (double)mean[i] - (double)g[i]) / (k - 1.0));
+    if (replica->matrix.whole != NULL)
+        return replica->matrix.whole + first;
+    ge_engine_snapshot(replica->engine, replica->replica, replica->layer, first,
+                       count, out);
+    return out;
+}
+
+static void read_replica(void *context, size_t first, size_t count, float *out)
+{
+    const struct ge_replica *replica = context;
+    const size_t cols = replica->matrix.cols;
+
+    ge_engine_snapshot(replica->engine, replica->replica, replica->layer,
+                       first * cols, count * cols, out);
+}
+
+void ge_engine_show(ge_engine *engine, size_t j, size_t layer,
+                    struct ge_replica *replica)
+{
+    const struct ge_layer *shape = &engine->layers->item[layer];
+
+    *replica = (struct ge_replica){
+        .engine = engine,
+        .replica = j,
+        .layer = layer,
+        .matrix = {.rows = (size_t)shape->rows,
+                   .cols = (size_t)shape->cols,
+                   .read = read_replica,
+                   .context = replica},
+    };
+    if (shape->entries > engine->copied)
+        return;
+    replica->matrix.whole = engine->gradient;
+    if (engine->copy_of_replica == j && engine->copy_of_layer == layer)
+        return;
+    ge_engine_snapshot(engine, j, layer, 0, shape->entries, engine->gradient);
+    engine->copy_of_replica = j;
+    engine->copy_of_layer = layer;
+}
+
+/* L = (K mean - g)/(K-1), the mean of the other replicas; may take the mean's
+ * place. */
+static void leave_out(const struct ge_replica *replica, const float *mean,
+                      float *others)
+{
+    const ge_engine *engine = replica->engine;
+    const size_t entries = engine->layers->item[replica->layer].entries;
+    const double k = engine->used[replica->layer];
+
+    for (size_t first = 0; first < entries; first += GE_ENGINE_READ) {
+        const size_t n = ge_min_size(entries - first, GE_ENGINE_READ);
+        const float *g = ge_replica_entries(replica, first, n, engine->staged);
+
+        for (size_t i = 0; i < n; i++)
+            others[first + i] =
+                (float)((k * (double)mean[first + i] - (double)g[i]) /
+                        (k - 1.0));
+    }
+}
+
+/* R = g - mean, made as it is read. */
+struct residual {
+    const struct ge_replica *replica;
+    const float *mean;
+};
+
+static void read_residual(void *context, size_t first, size_t count, float *out)
+{
+    const struct residual *r = context;
+    const size_t cols = r->replica->matrix.cols;
+    const float *mean = r->mean + first * cols;
+    const float *g =
+        ge_replica_entries(r->replica, first * cols, count * cols, out);
+
+    for (size_t i = 0; i < count * cols; i++)
+        out[i] = (float)((double)g[i] - (double)mean[i]);
 }
 
 /* Modes of `a` in the order of the reference, into a view of its shape. */
 static gradecho_status matched_modes(ge_engine *engine, size_t l,
-                                     const float *a, struct ge_modes *matched)
+                                     const struct ge_matrix *a,
+                                     struct ge_modes *matched)
 {
     gradecho_status status = GRADECHO_OK;
     const struct ge_modes *reference = &engine->reference[l];
@@ -68,11 +145,47 @@ fail:
     return status;
 }
 
-static void subtract(const float *a, const float *b, size_t entries,
-                     float *difference)
+/* Room for one layer's numbers, [modes] each. */
+struct numbers {
+    double *all, *z, *a, *b, *left, *right, *along, *near;
+};
+
+static gradecho_status make_numbers(struct numbers *n, size_t modes)
 {
-    for (size_t i = 0; i < entries; i++)
-        difference[i] = (float)((double)a[i] - (double)b[i]);
+    gradecho_status status = GRADECHO_OK;
+
+    n->all = ge_alloc((6 + GE_ECHO_NEIGHBOURS) * modes, sizeof(double));
+    GE_FAIL_IF(n->all == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
+    n->z = n->all;
+    n->a = n->z + modes;
+    n->b = n->a + modes;
+    n->left = n->b + modes;
+    n->right = n->left + modes;
+    n->along = n->right + modes;
+    n->near = n->along + modes; /* [GE_ECHO_NEIGHBOURS x modes] */
+fail:
+    return status;
+}
+
+static void report(const struct numbers *n, const struct ge_modes *own,
+                   double *row)
+{
+    for (size_t k = 0; k < own->count; k++) {
+        struct ge_mode_report report = {
+            .terms = {.overlap = n->z[k],
+                      .held_out = n->a[k],
+                      .cross = n->b[k],
+                      .s_replica = (double)own->s[k]},
+            .leak_left = n->left[k],
+            .leak_right = n->right[k],
+            .along2 = n->along[k] * n->along[k],
+            .cross = {(double)NAN, (double)NAN, (double)NAN},
+        };
+
+        for (size_t i = 0; i < GE_ECHO_NEIGHBOURS; i++)
+            report.terms.near[i] = n->near[i * own->count + k];
+        memcpy(row + k * GE_REPORT_SIZE, &report, sizeof report);
+    }
 }
 
 /* Every mode of one layer of one local replica: its own modes stay in
@@ -80,57 +193,43 @@ static void subtract(const float *a, const float *b, size_t entries,
 static gradecho_status measure(ge_engine *engine, size_t j, size_t l)
 {
     gradecho_status status = GRADECHO_OK;
-    const struct ge_layer *layer = &engine->layers->item[l];
     const struct ge_modes *reference = &engine->reference[l];
-    const float *mean = engine->mean_kept + engine->kept_at[l];
+    float *mean = engine->mean_kept + engine->kept_at[l];
+    float *others = engine->wide ? engine->others : mean;
     float *block = engine->own + j * ge_engine_block(engine, l);
     struct ge_modes own = ge_modes_view(reference, block + GE_BLOCK_HEAD);
     struct ge_modes held = {0};
-    double *row = engine->rows + j * engine->width + engine->report_at[l];
-    const size_t modes = layer->modes;
-    double *number = ge_alloc((6 + GE_ECHO_NEIGHBOURS) * modes, sizeof *number);
-    double *z = number, *a = z + modes, *b = a + modes;
-    double *left = b + modes, *right = left + modes, *along = right + modes;
-    double *near = along + modes;
-    const float *g = engine->gradient;
+    struct numbers n = {0};
+    struct ge_replica replica;
+    struct residual residual = {&replica, mean};
+    const struct ge_matrix difference = {.rows = reference->rows,
+                                         .cols = reference->cols,
+                                         .read = read_residual,
+                                         .context = &residual};
+    const struct ge_matrix *rest =
+        GE_WHOLE(others, reference->rows, reference->cols);
 
-    ge_engine_snapshot(engine, j, l, 0, layer->entries, engine->gradient);
-    GE_FAIL_IF(number == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
-    GE_TRY(ge_modes_init(&held, reference->rows, reference->cols, modes));
-    leave_out(mean, g, engine->used[l], layer->entries, engine->others);
-    GE_TRY(matched_modes(engine, l, g, &own));
-    GE_TRY(matched_modes(engine, l, engine->others, &held));
-    ge_modes_overlap(&own, &held, 0, z);
+    GE_TRY(make_numbers(&n, reference->count));
+    GE_TRY(ge_modes_init(&held, reference->rows, reference->cols,
+                         reference->count));
+    ge_engine_show(engine, j, l, &replica);
+    GE_TRY(matched_modes(engine, l, &replica.matrix, &own));
+    GE_TRY(ge_modes_leak(reference, &difference, n.left, n.right, n.along));
+    leave_out(&replica, mean, others); /* the mean may be gone from here on */
+    GE_TRY(matched_modes(engine, l, rest, &held));
+    ge_modes_overlap(&own, &held, 0, n.z);
     for (int i = 0; i < GE_ECHO_NEIGHBOURS; i++)
         ge_modes_overlap(&own, &held,
                          i < GE_ECHO_NEAR ? i - GE_ECHO_NEAR
                                           : i - GE_ECHO_NEAR + 1,
-                         near + (size_t)i * modes);
-    GE_TRY(ge_modes_project(&own, engine->others, a));
-    GE_TRY(ge_modes_project(&held, g, b));
-    subtract(g, mean, layer->entries, engine->others);
-    GE_TRY(ge_modes_leak(reference, engine->others, left, right));
-    GE_TRY(ge_modes_project(reference, engine->others, along));
-    for (size_t k = 0; k < modes; k++) {
-        struct ge_mode_report report = {
-            .terms = {.overlap = z[k],
-                      .held_out = a[k],
-                      .cross = b[k],
-                      .s_replica = (double)own.s[k]},
-            .leak_left = left[k],
-            .leak_right = right[k],
-            .along2 = along[k] * along[k],
-            .cross = {(double)NAN, (double)NAN, (double)NAN},
-        };
-
-        for (size_t i = 0; i < GE_ECHO_NEIGHBOURS; i++)
-            report.terms.near[i] = near[i * modes + k];
-        memcpy(row + k * GE_REPORT_SIZE, &report, sizeof report);
-    }
+                         n.near + (size_t)i * reference->count);
+    GE_TRY(ge_modes_project(&own, rest, n.a));
+    GE_TRY(ge_modes_project(&held, &replica.matrix, n.b));
+    report(&n, &own, engine->rows + j * engine->width + engine->report_at[l]);
     block[0] = (float)(engine->first_index + j);
 fail:
     ge_modes_fini(&held);
-    free(number);
+    free(n.all);
     return status;
 }
 
@@ -138,6 +237,7 @@ gradecho_status ge_engine_decompose(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
 
+    engine->copy_of_layer = engine->layers->count; /* a new sample */
     GE_TRY(find_references(engine));
     for (size_t l = 0; l < engine->layers->count; l++) {
         if (!has_echo(engine, l))

@@ -35,7 +35,6 @@ static gradecho_status try_block(ge_engine *engine, const struct exchange *x,
                                  float *block, size_t j, float *reply)
 {
     gradecho_status status = GRADECHO_OK;
-    const struct ge_layer *layer = &engine->layers->item[x->layer];
     const struct ge_modes *like = &engine->reference[x->layer];
     float *mine = engine->own + j * x->block;
     double number[GE_MODES_MAX];
@@ -49,10 +48,10 @@ static gradecho_status try_block(ge_engine *engine, const struct exchange *x,
         return GRADECHO_OK;
     const struct ge_modes theirs = ge_modes_view(like, block + GE_BLOCK_HEAD);
     const struct ge_modes own = ge_modes_view(like, mine + GE_BLOCK_HEAD);
-    const float *g = ge_engine_entries(engine, j, x->layer, 0, layer->entries,
-                                       engine->gradient);
+    struct ge_replica replica;
 
-    GE_TRY(ge_modes_project(&theirs, g, number));
+    ge_engine_show(engine, j, x->layer, &replica);
+    GE_TRY(ge_modes_project(&theirs, &replica.matrix, number));
     for (size_t k = 0; k < x->modes; k++)
         reply[1 + k] = (float)number[k];
     if (engine->reverb) {

@@ -27,10 +27,9 @@ void ge_engine_record_facts(const ge_engine *engine, struct ge_row *row)
 }
 
 /* The rows' sketches, side by side in the evidence's order. */
-void ge_engine_record_correlation(ge_engine *engine, bool echo,
-                                  struct ge_row *row)
+void ge_engine_record_correlation(ge_engine *engine, struct ge_row *row)
 {
-    const size_t width = ge_row_width(engine, echo);
+    const size_t width = ge_row_width(engine);
     double *all = engine->all;
     size_t count = 0, pair[2] = {0, 0};
 
@@ -56,13 +55,12 @@ void ge_engine_record_correlation(ge_engine *engine, bool echo,
 
 /* ---- the noise scale of the model ---- */
 
-void ge_engine_model_clear(ge_engine *engine, bool echo)
+void ge_engine_model_clear(ge_engine *engine)
 {
     struct ge_model *model = &engine->model;
 
     model->whole = (struct ge_noise_sums){0};
     model->layers = 0;
-    model->width = ge_row_width(engine, echo);
     for (size_t a = 0; a < engine->present; a++)
         model->change[a] = (struct ge_model_change){0};
 }
@@ -72,6 +70,7 @@ void ge_engine_model_add(ge_engine *engine, const struct ge_noise_input *in,
 {
     const struct ge_evidence *e = &engine->evidence;
     struct ge_model *model = &engine->model;
+    const size_t width = ge_row_width(engine);
 
     if (isnan(noise->noise_trace))
         return;
@@ -81,7 +80,7 @@ void ge_engine_model_add(ge_engine *engine, const struct ge_noise_input *in,
     for (size_t a = 0; a < e->replicas; a++) {
         const struct ge_noise_sums left = ge_noise_without(in, a);
         struct ge_model_change *change =
-            &model->change[(size_t)(e->row[a] - engine->all) / model->width];
+            &model->change[(size_t)(e->row[a] - engine->all) / width];
 
         change->by.trace += left.trace - noise->noise_trace;
         change->by.sqnorm += left.sqnorm - noise->grad_sqnorm;

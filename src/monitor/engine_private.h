@@ -39,7 +39,6 @@ struct ge_evidence {
 struct ge_model {
     struct ge_noise_sums whole;
     size_t layers;
-    size_t width; /* of the gathered rows */
     struct ge_model_change {
         struct ge_noise_sums by;
         size_t layers; /* that the replica is in */
@@ -61,6 +60,11 @@ struct ge_model {
 
 /* Entries that are read at a time from where they cannot be used in place. */
 #define GE_ENGINE_READ ((size_t)1 << 18)
+
+/* Layers of up to so many entries are copied in any model. */
+#ifndef GE_ENGINE_COPIED
+#define GE_ENGINE_COPIED ((size_t)1 << 18)
+#endif
 
 struct ge_engine {
     ge_comm *comm;
@@ -95,11 +99,18 @@ struct ge_engine {
     bool mean_told;        /* that it is not used */
 
     /* Echoes. */
-    float *mean_kept;           /* means of the layers with an echo */
-    size_t *kept_at;            /* [layers] where in mean_kept */
-    int *owner;                 /* [layers] who decomposes the mean */
+    size_t turns;     /* echo samples until every layer had its turn */
+    size_t turn;      /* whose turn it is; turns: nobody's, noise alone */
+    size_t *turn_of;  /* [layers] */
+    float *mean_kept; /* means of the layers whose turn it is */
+    size_t *kept_at;  /* [layers] where in mean_kept */
+    int *owner;       /* [layers] who decomposes the mean */
     struct ge_modes *reference; /* [layers] modes of the mean */
-    float *gradient, *others;   /* [largest layer with an echo] */
+    size_t copied;   /* entries up to which a replica's layer is copied */
+    float *gradient; /* [copied] a copy: */
+    size_t copy_of_replica, copy_of_layer; /* layers->count: none */
+    float *others; /* [largest layer with an echo] if wide; else the mean of
+                      the others takes the mean's place */
     ge_svd *svd;
 
     /* Exchange of modes between partners. */
@@ -111,7 +122,8 @@ struct ge_engine {
     float *cross;             /* [replicas_each x partners x modes] */
 
     /* Rows that travel to rank 0: see GE_ROW_*. */
-    size_t width, width_noise;
+    size_t width;       /* room for the widest */
+    size_t *turn_width; /* [turns + 1] of what travels; the last: noise alone */
     size_t *report_at;  /* [layers] in a row: [modes] reports */
     size_t *overlap_at; /* [layers] in a row: [modes x replicas_max], reverb */
     double *rows;       /* [replicas_each x width]; number NaN: no replica */
@@ -124,7 +136,7 @@ struct ge_engine {
 
 /* A row: number of the replica, its place among those of the sample, then D
  * and P of each layer, then the sketch; on echo samples, the reports of each
- * layer with an echo, and overlaps. */
+ * layer whose turn it is, and overlaps. */
 enum { GE_ROW_NUMBER, GE_ROW_INDEX, GE_ROW_LAYERS };
 
 static inline size_t ge_row_projection(const struct ge_engine *engine)
@@ -137,9 +149,17 @@ static inline size_t ge_row_sketch(const struct ge_engine *engine)
     return GE_ROW_LAYERS + 2 * engine->layers->count;
 }
 
-static inline size_t ge_row_width(const struct ge_engine *engine, bool echo)
+/* Of what travels in this sample. */
+static inline size_t ge_row_width(const struct ge_engine *engine)
 {
-    return echo ? engine->width : engine->width_noise;
+    return engine->turn_width[engine->turn];
+}
+
+/* This layer's modes are measured in this sample. */
+static inline bool ge_engine_has_turn(const struct ge_engine *engine, size_t l)
+{
+    return engine->layers->item[l].modes > 0 &&
+           engine->turn_of[l] == engine->turn;
 }
 
 static inline size_t ge_rows_arrived(const struct ge_engine *engine)
@@ -185,9 +205,26 @@ const float *ge_engine_entries(ge_engine *engine, size_t j, size_t layer,
 void ge_engine_snapshot(ge_engine *engine, size_t j, size_t layer, size_t first,
                         size_t count, float *out);
 
-/* Phase 1. With `keep`, also keep the means of layers with an echo. */
-GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine,
-                                                     bool keep);
+/* Allocate and fill what follows from the layers alone: turns, owners, places
+ * of kept means and of reports in a row. The same on all ranks. */
+GRADECHO_MUST_CHECK gradecho_status ge_engine_plan(ge_engine *engine);
+
+/* Local replica j's layer as a matrix of finite numbers, from a copy or, where
+ * that would take too much memory, panel by panel. */
+struct ge_replica {
+    ge_engine *engine;
+    size_t replica, layer;
+    struct ge_matrix matrix; /* its context is this struct: it must not move */
+};
+void ge_engine_show(ge_engine *engine, size_t j, size_t layer,
+                    struct ge_replica *replica);
+
+/* Its entries first .. first + count - 1, where the copy is or in `out`. */
+const float *ge_replica_entries(const struct ge_replica *replica, size_t first,
+                                size_t count, float *out);
+
+/* Phase 1. The means of layers whose turn it is are kept. */
+GRADECHO_MUST_CHECK gradecho_status ge_engine_reduce(ge_engine *engine);
 
 /* Parts of phase 1, where trainers hand the mean over: what this rank can say
  * of it; whether all have one of just the replicas that count; and, after the
@@ -221,17 +258,16 @@ static inline size_t ge_engine_reply(const ge_engine *engine, size_t modes)
 }
 
 /* Phase 4, rank 0. */
-void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row);
+void ge_engine_record(ge_engine *engine, struct ge_row *row);
 
 /* Parts of phase 4 about the whole. The model is cleared, then added to for
  * each layer while the evidence is about that layer, then recorded; the
  * correlation comes last: it uses the gathered rows up. */
 void ge_engine_record_facts(const ge_engine *engine, struct ge_row *row);
-void ge_engine_model_clear(ge_engine *engine, bool echo);
+void ge_engine_model_clear(ge_engine *engine);
 void ge_engine_model_add(ge_engine *engine, const struct ge_noise_input *in,
                          const struct ge_noise *noise);
 void ge_engine_record_model(ge_engine *engine, struct ge_row *row);
-void ge_engine_record_correlation(ge_engine *engine, bool echo,
-                                  struct ge_row *row);
+void ge_engine_record_correlation(ge_engine *engine, struct ge_row *row);
 
 #endif

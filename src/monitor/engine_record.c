@@ -30,11 +30,12 @@ static double *mode_value(const struct target *t, enum ge_field field, size_t k)
 }
 
 /* The rows of the replicas that count in this layer. */
-static void collect(ge_engine *engine, size_t l, bool echo)
+static void collect(ge_engine *engine, size_t l)
 {
     struct ge_evidence *e = &engine->evidence;
+    const bool echo = ge_engine_has_turn(engine, l);
     const size_t modes = engine->layers->item[l].modes;
-    const size_t width = ge_row_width(engine, echo);
+    const size_t width = ge_row_width(engine);
 
     e->replicas = 0;
     for (size_t r = 0; r < ge_rows_arrived(engine); r++) {
@@ -326,11 +327,11 @@ static void record_signal(ge_engine *engine, const struct target *t)
     record_fit(engine, t, ge_fit_q, GE_Q_FIT, GE_Q_FIT_SE);
 }
 
-void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
+void ge_engine_record(ge_engine *engine, struct ge_row *row)
 {
     ge_row_clear(row);
     ge_engine_record_facts(engine, row);
-    ge_engine_model_clear(engine, echo);
+    ge_engine_model_clear(engine);
     for (size_t l = 0; l < engine->layers->count; l++) {
         const struct ge_layer *layer = &engine->layers->item[l];
         const struct target t = {
@@ -338,17 +339,17 @@ void ge_engine_record(ge_engine *engine, bool echo, struct ge_row *row)
             .layer = layer,
             .l = l,
             .row = row,
-            .threshold = echo ? ge_mode_t_threshold(layer->modes) : (double)NAN,
+            .threshold = ge_mode_t_threshold(layer->modes),
         };
         struct ge_noise noise;
 
-        collect(engine, l, echo);
+        collect(engine, l);
         record_noise(engine, &t, &noise);
-        if (echo && t.layer->modes > 0 && engine->evidence.replicas >= 2) {
+        if (ge_engine_has_turn(engine, l) && engine->evidence.replicas >= 2) {
             record_modes(engine, &t, &noise);
             record_signal(engine, &t);
         }
     }
     ge_engine_record_model(engine, row);
-    ge_engine_record_correlation(engine, echo, row);
+    ge_engine_record_correlation(engine, row);
 }

@@ -253,7 +253,7 @@ static void close_layer(ge_engine *engine, size_t l)
 
 /* A piece has its mean, which is kept where it will be decomposed. */
 static void account(ge_engine *engine, const struct piece *piece,
-                    const struct ge_mean_piece *at, bool keep)
+                    const struct ge_mean_piece *at)
 {
     const float *mean = at->mean, *mine = at->mine;
 
@@ -271,7 +271,7 @@ static void account(ge_engine *engine, const struct piece *piece,
         }
         if (run->first + run->count == layer->entries)
             close_layer(engine, run->layer);
-        if (keep && layer->modes > 0)
+        if (ge_engine_has_turn(engine, run->layer))
             memcpy(engine->mean_kept + engine->kept_at[run->layer] + run->first,
                    mean, run->count * sizeof *mean);
         mean += run->count;
@@ -280,7 +280,7 @@ static void account(ge_engine *engine, const struct piece *piece,
 }
 
 /* The mean by way of the network. */
-static gradecho_status reduce_pieces(ge_engine *engine, bool keep)
+static gradecho_status reduce_pieces(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     struct piece piece[GE_MEAN_DEPTH];
@@ -301,7 +301,7 @@ static gradecho_status reduce_pieces(ge_engine *engine, bool keep)
             struct ge_mean_piece done;
 
             GE_TRY(ge_mean_finish(engine->mean, &done));
-            account(engine, &piece[finished++ % GE_MEAN_DEPTH], &done, keep);
+            account(engine, &piece[finished++ % GE_MEAN_DEPTH], &done);
         }
     }
 fail:
@@ -309,7 +309,7 @@ fail:
 }
 
 /* The mean that was handed over here. */
-static void account_handed(ge_engine *engine, bool keep)
+static void account_handed(ge_engine *engine)
 {
     struct ge_source *source = engine->source;
     const struct ge_mean_piece at = {.mean = engine->handed};
@@ -324,7 +324,7 @@ static void account_handed(ge_engine *engine, bool keep)
             piece.run[0] = (struct run){l, first, n};
             ge_engine_note(engine, source->ops->read_mean(source, l, first, n,
                                                           engine->handed));
-            account(engine, &piece, &at, keep);
+            account(engine, &piece, &at);
         }
     }
 }
@@ -338,7 +338,8 @@ static void clear(ge_engine *engine)
            engine->replicas_each * GE_SKETCH_SIZE *
                sizeof *engine->layer_sketch);
     for (size_t j = 0; j < engine->replicas_each; j++)
-        for (size_t i = GE_ROW_LAYERS; i < engine->width_noise; i++)
+        for (size_t i = GE_ROW_LAYERS; i < engine->turn_width[engine->turns];
+             i++)
             engine->rows[j * engine->width + i] = (double)NAN;
 }
 
@@ -352,7 +353,7 @@ static bool means_are_finite(const ge_engine *engine)
     return true;
 }
 
-gradecho_status ge_engine_reduce(ge_engine *engine, bool keep)
+gradecho_status ge_engine_reduce(ge_engine *engine)
 {
     gradecho_status status = GRADECHO_OK;
     bool good = false;
@@ -361,18 +362,18 @@ gradecho_status ge_engine_reduce(ge_engine *engine, bool keep)
     GE_TRY(count_replicas(engine, false));
     if (engine->config->reduce_mean == GE_MEAN_HANDOFF &&
         ge_engine_handed_fits(engine)) {
-        account_handed(engine, keep);
+        account_handed(engine);
         GE_TRY(ge_engine_handed_check(engine, &good));
         if (good)
             return GRADECHO_OK;
         clear(engine);
     }
-    GE_TRY(reduce_pieces(engine, keep));
+    GE_TRY(reduce_pieces(engine));
     if (means_are_finite(engine))
         return GRADECHO_OK;
     clear(engine);
     GE_TRY(count_replicas(engine, true));
-    GE_TRY(reduce_pieces(engine, keep));
+    GE_TRY(reduce_pieces(engine));
     if (!means_are_finite(engine)) /* they were, when they were looked at */
         engine->spoiled = true;
 fail:

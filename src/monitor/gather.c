@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "survey.h"
 #include "try.h"
 
 /* How long the number of trainers must stay the same until one that died before
@@ -107,6 +108,16 @@ static bool is_complete(const struct scene *scene, double quiet)
            quiet >= start_seconds;
 }
 
+/* The session may be misspelt: whose trainers are there? */
+static void tell_waiting(const char *session)
+{
+    char others[256];
+
+    ge_survey_live(' ', others, sizeof others);
+    ge_info("session %s: waiting for trainers%s%s", session,
+            others[0] != '\0' ? "; sessions that run here: " : "", others);
+}
+
 gradecho_status ge_gather_wait(ge_comm *comm, const char *session,
                                const volatile sig_atomic_t *stop,
                                struct ge_segment_info *list, uint32_t *world)
@@ -125,7 +136,7 @@ gradecho_status ge_gather_wait(ge_comm *comm, const char *session,
         if (status == GRADECHO_END || is_complete(&scene, quiet))
             return status;
         if (!told && ge_comm_rank(comm) == 0)
-            ge_info("session %s: waiting for trainers", session);
+            tell_waiting(session);
         ge_comm_sleep(pause);
         pause = fmin(pause * 1.5, 0.2);
     }

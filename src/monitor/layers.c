@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "memory.h"
+#include "suggest.h"
 #include "try.h"
 
 gradecho_status ge_layers_init(struct ge_layers *layers, size_t count)
@@ -65,6 +66,25 @@ void ge_layers_select(struct ge_layers *layers, const struct ge_config *config)
         layer->found =
             ge_min_size(most + (size_t)config->svd_oversample, least);
     }
+}
+
+bool ge_layers_are_included(const struct ge_layers *layers,
+                            const struct ge_config *config, char *there,
+                            size_t size)
+{
+    const struct ge_globs *globs = &config->layers_include;
+
+    if (globs->count == 0)
+        return true;
+    struct ge_near near = {.glob = globs->item[0]};
+
+    for (size_t i = 0; i < layers->count; i++) {
+        if (ge_globs_match(globs, layers->item[i].name))
+            return true;
+        ge_near_offer(&near, layers->item[i].name);
+    }
+    (void)ge_near_text(&near, there, size);
+    return false;
 }
 
 /* FNV-1a, 64 bits. */

@@ -39,6 +39,13 @@ GRADECHO_MUST_CHECK gradecho_status ge_layers_put(struct ge_layers *layers,
  * sides at least 2. */
 void ge_layers_select(struct ge_layers *layers, const struct ge_config *config);
 
+/* True unless layers.include, which is not empty, matches no layer: then its
+ * globs are mistyped, and the names that come nearest to the first of them are
+ * told in `there`. */
+bool ge_layers_are_included(const struct ge_layers *layers,
+                            const struct ge_config *config, char *there,
+                            size_t size);
+
 /* A number that tells two layer tables apart (names, shapes, order). */
 uint64_t ge_layers_hash(const struct ge_layers *layers);
 

@@ -8,13 +8,19 @@
 #include "agree.h"
 #include "engine.h"
 #include "memory.h"
+#include "progress.h"
 #include "reader.h"
 #include "try.h"
+#include "watch.h"
 #include "writer.h"
 
 /* How long a look may wait before the ranks vote again: a rank that is told to
  * stop, or whose trainer died, is heard by the others within this. */
 static const double look_seconds = 0.25;
+
+/* What alarms.command gets to end in: after a run, and after one that was given
+ * up or told to end by SIGTERM, where others are in a hurry. */
+static const double command_seconds = 5.0, hurried_seconds = 1.0;
 
 struct session {
     ge_comm *comm;
@@ -23,6 +29,7 @@ struct session {
     ge_engine *engine;
     bool root;
     ge_log_writer *log;      /* root */
+    ge_watch *watch;         /* root */
     struct ge_row row;       /* root */
     struct ge_log_past past; /* of a log that is resumed; on all ranks */
     uint64_t samples;        /* measured, earlier runs' included */
@@ -33,6 +40,7 @@ struct session {
     uint64_t dropped;
     uint64_t dropped_before; /* by the trainers' count, when this run began */
     gradecho_status trouble; /* of this rank, for its next ballot */
+    struct ge_progress progress; /* root, of a replay; else never shown */
 };
 
 static double now(void)
@@ -75,8 +83,8 @@ static uint64_t first_that_counts(const struct session *s, uint64_t rows)
     return span < (double)rows ? rows - (uint64_t)span : 0;
 }
 
-/* The moving averages as they were after the log's last row. */
-static gradecho_status restore_averages(struct session *s)
+/* The moving averages and the alarms as they were after the log's last row. */
+static gradecho_status restore(struct session *s)
 {
     enum { BLOCK = 256 };
     gradecho_status status = GRADECHO_OK;
@@ -103,6 +111,8 @@ static gradecho_status restore_averages(struct session *s)
             ge_engine_recall(s->engine, trace + i * layers,
                              square + i * layers);
     }
+    if (rows > 0)
+        GE_TRY(ge_watch_recall(s->watch, log));
 fail:
     ge_log_reader_close(&log);
     free(trace);
@@ -136,8 +146,15 @@ static gradecho_status open_log(struct session *s)
         .dims = dims,
         .layers = layers,
     };
+    const struct ge_watch_spec watched = {
+        .config = s->run->config,
+        .facts = facts,
+        .session = spec.session,
+        .log_path = spec.path,
+    };
+    GE_TRY(ge_watch_create(&watched, &s->watch));
     if (resumes(s->run)) {
-        GE_TRY(restore_averages(s));
+        GE_TRY(restore(s));
         GE_TRY(ge_log_resume(&spec, &s->log));
     } else {
         GE_TRY(ge_log_create(&spec, &s->log));
@@ -217,6 +234,7 @@ static gradecho_status open_session(struct session *s)
 {
     gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
     const struct ge_run *run = s->run;
+    char there[512];
 
     /* Say so now, and not when the trainers have come. */
     ge_message_capture(1);
@@ -232,6 +250,11 @@ static gradecho_status open_session(struct session *s)
     if (status == GRADECHO_END)
         return status;
     ge_layers_select(&s->source->facts.layers, run->config);
+    if (s->root && !ge_layers_are_included(&s->source->facts.layers,
+                                           run->config, there, sizeof there))
+        ge_warn("layers.include matches no layer (%s): no echo will be "
+                "measured",
+                there);
     GE_TRY(ge_engine_create(s->comm, run->config, s->source, &s->engine));
     ge_message_capture(1);
     local = s->root ? open_log(s) : GRADECHO_OK;
@@ -256,6 +279,7 @@ static void append(struct session *s)
     const bool told = s->unwritten > 0;
     gradecho_status status = GRADECHO_OK;
 
+    ge_watch_judge(s->watch, &s->row);
     ge_message_capture(told);
     status = ge_log_append(s->log, &s->row);
     ge_message_capture(0);
@@ -272,16 +296,7 @@ static void append(struct session *s)
                 (unsigned long long)s->unwritten);
         s->writes_again = true;
     }
-}
-
-static void draw_progress(const struct session *s, bool last)
-{
-    const uint64_t all = s->source->facts.samples;
-
-    if (!s->root || !s->run->progress || all == 0)
-        return;
-    fprintf(stderr, "\rsample %llu of %llu%s", (unsigned long long)s->samples,
-            (unsigned long long)all, last ? "\n" : "");
+    ge_watch_tell(s->watch, &s->row, ge_log_rows(s->log));
 }
 
 static gradecho_status measure(struct session *s,
@@ -291,8 +306,10 @@ static gradecho_status measure(struct session *s,
     const double start = now();
     const uint64_t every = (uint64_t)s->run->config->sample_echo_every;
 
-    GE_TRY(ge_engine_measure(s->engine, verdict->step, s->samples % every == 0,
-                             &s->row, &s->trouble));
+    GE_TRY(ge_engine_measure(
+        s->engine, verdict->step,
+        s->samples % every == 0 ? (int64_t)(s->samples / every) : -1, &s->row,
+        &s->trouble));
     s->samples++;
     if (s->trouble < GRADECHO_OK)
         return GRADECHO_OK; /* the next vote ends the run */
@@ -305,7 +322,7 @@ static gradecho_status measure(struct session *s,
         append(s);
         ge_debug("step %lld measured in %.1f ms", (long long)s->row.step,
                  1e3 * s->row.values[GE_DURATION][0]);
-        draw_progress(s, false);
+        ge_progress_at(&s->progress, s->samples);
     }
 fail:
     return status;
@@ -335,6 +352,7 @@ static gradecho_status loop(struct session *s)
         struct ge_verdict verdict;
 
         ops->look(s->source, look_seconds, &view);
+        ge_watch_poll(s->watch);
         view.stop = view.stop || *s->run->stop != 0;
         ge_agree_vote(&view, &ballot);
         GE_TRY(ge_comm_max(s->comm, ballot.word, GE_BALLOT_SIZE));
@@ -354,6 +372,8 @@ static gradecho_status loop(struct session *s)
             ops->advance(s->source, verdict.step);
             break;
         case GE_VERDICT_WAIT:
+            if (verdict.step >= 0 && ops->await != NULL)
+                ops->await(s->source);
             break;
         case GE_VERDICT_END:
             return GRADECHO_OK;
@@ -392,12 +412,13 @@ static gradecho_status close_log(struct session *s)
     return status;
 }
 
-static gradecho_status close_session(struct session *s)
+static gradecho_status close_session(struct session *s, bool hurry)
 {
     gradecho_status status = GRADECHO_OK;
 
     if (s->log != NULL)
         status = close_log(s);
+    ge_watch_finish(&s->watch, hurry ? hurried_seconds : command_seconds);
     ge_row_fini(&s->row);
     ge_engine_destroy(&s->engine);
     ge_source_close(&s->source);
@@ -413,12 +434,15 @@ gradecho_status ge_run(ge_comm *comm, const struct ge_run *run)
     ge_comm_set_timeout(comm, run->config->timeout_seconds);
     status = open_session(&s);
     if (status == GRADECHO_OK) {
+        if (s.root && run->gradients != NULL)
+            ge_progress_begin(&s.progress, "sample", s.samples,
+                              s.source->facts.samples);
         status = loop(&s);
-        draw_progress(&s, true);
+        ge_progress_clear(&s.progress);
     } else if (status == GRADECHO_END) { /* stopped before it began */
         status = GRADECHO_OK;
     }
-    closed = close_session(&s);
+    closed = close_session(&s, status < GRADECHO_OK || *run->stop != 0);
     if (status == GRADECHO_E_MPI || status == GRADECHO_E_TIMEOUT)
         return status; /* nobody is left to agree with */
     return ge_comm_agree(comm, status < GRADECHO_OK ? status : closed);

@@ -16,7 +16,6 @@ struct ge_run {
     const char *log_path;
     bool overwrite;                    /* replace a log that exists */
     bool resume;                       /* append to a log that exists */
-    bool progress;                     /* rank 0 may draw on standard error */
     const volatile sig_atomic_t *stop; /* set by a signal: end in order */
 };
 

@@ -49,6 +49,9 @@ struct ge_source_ops {
     /* Wait up to `patience` seconds for a sample, and say what there is. */
     void (*look)(struct ge_source *source, double patience,
                  struct ge_view *view);
+    /* Others have a sample, and the next one waits for a trainer: perhaps for
+     * one of this source. NULL: never. */
+    void (*await)(struct ge_source *source);
     /* Discard samples older than `step`. */
     void (*advance)(struct ge_source *source, int64_t step);
     /* Of the sample at the front. `step` is what the monitors agreed on: this

@@ -3,42 +3,31 @@
  * own node; which ones follows from what the segments say.
  */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "consumer.h"
 #include "convert.h"
-#include "front.h"
 #include "gather.h"
 #include "memory.h"
 #include "source.h"
+#include "trainer.h"
 #include "try.h"
 
-/* One trainer. */
-struct trainer {
-    ge_consumer *consumer;
-    uint32_t rank;
-    struct ge_front front;
-    struct ge_handed_sample sample; /* at the front, if it is ready */
-    uint64_t discarded;             /* samples that others did not have */
-    bool strange; /* its successor does not fit; that was told */
-};
+/* A monitor that does not answer ends the job after timeout_seconds; a trainer
+ * that hands over nothing is told after this part of them, and waited for. */
+static const double silent_part = 0.2;
 
 struct segment_source {
     struct ge_source base;
-    const char *session;     /* borrowed for the run */
-    struct trainer *trainer; /* [trainers] */
+    struct ge_trainers_facts common;
+    struct ge_trainer *trainer; /* [trainers] */
     size_t trainers;
     size_t *owner;    /* [replicas_here] trainer of local replica j */
     uint32_t *within; /* [replicas_here] its number at that trainer */
-    const struct trainer *averager; /* whose mean of the sample is used */
+    const struct ge_trainer *averager; /* whose mean of the sample is used */
     size_t present;         /* local replicas of the sample at the front */
     uint32_t replicas_each; /* most of one trainer */
     struct ge_ending ending;
-    uint64_t every;      /* steps wanted */
-    int64_t measured;    /* the last step that was, -1: none */
     double next_meeting; /* s, when to look for successors */
 };
 
@@ -52,69 +41,11 @@ static const struct segment_source *const_self(const struct ge_source *source)
     return (const struct segment_source *)(const void *)source;
 }
 
-/* Steps increase, also where a trainer's successor begins with earlier ones. */
-static gradecho_status peek(const struct segment_source *s, struct trainer *t)
-{
-    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
-
-    while (status == GRADECHO_OK && t->sample.step <= s->measured) {
-        ge_consumer_release(t->consumer);
-        t->discarded++;
-        status = ge_consumer_peek(t->consumer, &t->sample);
-    }
-    return status;
-}
-
-/* Its segment lies, or it died: its samples are used up. */
-static enum ge_sight lose(const struct segment_source *s,
-                          const struct trainer *t, gradecho_status why)
-{
-    const char *then = s->ending.stop_on_loss
-                           ? "ending (on_rank_loss: stop)"
-                           : "going on without it (on_rank_loss: continue)";
-
-    ge_consumer_disable(t->consumer); /* not a copy more than it can use */
-    if (why == GRADECHO_END)
-        ge_warn("trainer %u died; %s", t->rank, then);
-    else /* what exactly is wrong was captured */
-        ge_warn("trainer %u of session %s is lost: %s; %s", t->rank, s->session,
-                ge_message_last(), then);
-    return GE_SIGHT_LOST;
-}
-
-/* Bring one trainer's front sample up, if it has one. */
-static enum ge_sight look_at(const struct segment_source *s, struct trainer *t,
-                             double patience)
-{
-    const int before = ge_message_capture(1);
-    gradecho_status status = peek(s, t);
-
-    if (status == GRADECHO_AGAIN && patience > 0.0) {
-        ge_consumer_wait(t->consumer, patience);
-        status = peek(s, t);
-    }
-    ge_message_capture(before);
-    if (status == GRADECHO_OK)
-        return GE_SIGHT_SAMPLE;
-    if (status == GRADECHO_AGAIN)
-        return GE_SIGHT_NOTHING;
-    if (status == GRADECHO_END && ge_consumer_closed(t->consumer))
-        return GE_SIGHT_CLOSED;
-    return lose(s, t, status);
-}
-
-static void give_back(struct trainer *t)
-{
-    if (t->front.ready)
-        ge_consumer_release(t->consumer);
-    t->front.ready = false;
-}
-
 /* A trainer at the front with a mean of every layer; NULL: there is none. */
-static const struct trainer *find_averager(const struct segment_source *s)
+static const struct ge_trainer *find_averager(const struct segment_source *s)
 {
     for (size_t i = 0; i < s->trainers; i++) {
-        const struct trainer *t = &s->trainer[i];
+        const struct ge_trainer *t = &s->trainer[i];
         size_t l = 0;
 
         if (!t->front.ready || t->sample.mean_replicas == 0)
@@ -147,7 +78,7 @@ static uint64_t dropped(const struct segment_source *s)
     uint64_t most = 0;
 
     for (size_t i = 0; i < s->trainers; i++) {
-        const struct trainer *t = &s->trainer[i];
+        const struct ge_trainer *t = &s->trainer[i];
         const uint64_t lost = ge_consumer_dropped(t->consumer) + t->discarded;
 
         most = lost > most ? lost : most;
@@ -155,65 +86,16 @@ static uint64_t dropped(const struct segment_source *s)
     return most;
 }
 
-/* The same layers in the same order. */
-static bool same_layers(const struct ge_geometry *a,
-                        const struct ge_geometry *b)
-{
-    bool same = a->layer_count == b->layer_count;
-
-    for (size_t l = 0; same && l < a->layer_count; l++)
-        same = a->layers[l].rows == b->layers[l].rows &&
-               a->layers[l].cols == b->layers[l].cols &&
-               strcmp(a->layers[l].name, b->layers[l].name) == 0;
-    return same;
-}
-
-/* A trainer that died may have been started again, under the same name. */
-static void meet_successor(const struct segment_source *s, struct trainer *t)
-{
-    const struct ge_geometry *old = ge_consumer_geometry(t->consumer);
-    ge_consumer *found = NULL;
-    const int before = ge_message_capture(1);
-    const gradecho_status status =
-        ge_consumer_attach(s->session, t->rank, &found);
-
-    ge_message_capture(before);
-    if (status < GRADECHO_OK) /* still the leftover, which we hold */
-        return;
-    const struct ge_geometry *new = ge_consumer_geometry(found);
-    const bool fits = new->world == old->world &&new->replicas <=
-                                        old->replicas &&same_layers(new, old);
-
-    if (!fits && !t->strange)
-        ge_warn("trainer %u is back with other layers, replicas or world "
-                "size; going on without it",
-                t->rank);
-    t->strange = !fits;
-    if (!fits || !ge_consumer_alive(found)) {
-        ge_consumer_detach(&found);
-        return;
-    }
-    ge_info("trainer %u is back", t->rank);
-    t->discarded += ge_consumer_dropped(t->consumer);
-    ge_consumer_detach(&t->consumer);
-    t->consumer = found;
-    t->front = (struct ge_front){.live = true};
-    ge_consumer_enable(found, s->every);
-}
-
 static void meet_successors(struct segment_source *s)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    const double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    const double now = ge_trainer_now();
 
     if (s->ending.closed || s->ending.stop || now < s->next_meeting)
         return;
     s->next_meeting = now + 1.0;
     for (size_t i = 0; i < s->trainers; i++)
         if (!s->trainer[i].front.live)
-            meet_successor(s, &s->trainer[i]);
+            ge_trainer_meet_successor(&s->trainer[i], &s->common);
 }
 
 /* Wait for the first trainer that has nothing, not for each. */
@@ -224,11 +106,11 @@ static void look(struct ge_source *source, double patience,
 
     meet_successors(s);
     for (size_t i = 0; i < s->trainers; i++) {
-        struct trainer *t = &s->trainer[i];
+        struct ge_trainer *t = &s->trainer[i];
 
         if (t->front.live) {
             const enum ge_sight sight =
-                look_at(s, t, view->waiting ? 0.0 : patience);
+                ge_trainer_look(t, &s->common, view->waiting ? 0.0 : patience);
 
             ge_front_see(&t->front, sight, t->sample.step, &s->ending);
         }
@@ -238,15 +120,23 @@ static void look(struct ge_source *source, double patience,
     list_replicas(s);
 }
 
+static void await(struct ge_source *source)
+{
+    struct segment_source *s = self(source);
+
+    for (size_t i = 0; i < s->trainers; i++)
+        ge_trainer_is_awaited(&s->trainer[i], &s->common);
+}
+
 static void advance(struct ge_source *source, int64_t step)
 {
     struct segment_source *s = self(source);
 
     for (size_t i = 0; i < s->trainers; i++) {
-        struct trainer *t = &s->trainer[i];
+        struct ge_trainer *t = &s->trainer[i];
 
         if (ge_front_is_older(&t->front, step)) {
-            give_back(t);
+            ge_trainer_give_back(t);
             t->discarded++;
         }
     }
@@ -271,7 +161,7 @@ static double unit_of(gradecho_dtype dtype)
 static void describe_mean(const struct segment_source *s,
                           struct ge_sample_facts *facts)
 {
-    const struct trainer *t = s->averager;
+    const struct ge_trainer *t = s->averager;
 
     if (t == NULL)
         return;
@@ -359,7 +249,7 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
 static gradecho_status read_mean(struct ge_source *source, size_t layer,
                                  size_t first, size_t count, float *out)
 {
-    const struct trainer *t = const_self(source)->averager;
+    const struct ge_trainer *t = const_self(source)->averager;
     const struct ge_geometry *geometry = ge_consumer_geometry(t->consumer);
 
     ge_convert(geometry->layers[layer].dtype,
@@ -387,8 +277,8 @@ static void release(struct ge_source *source)
 
     for (size_t i = 0; i < s->trainers; i++) {
         if (s->trainer[i].front.ready)
-            s->measured = s->trainer[i].sample.step;
-        give_back(&s->trainer[i]);
+            s->common.measured = s->trainer[i].sample.step;
+        ge_trainer_give_back(&s->trainer[i]);
     }
 }
 
@@ -405,6 +295,7 @@ static void close_segments(struct ge_source *source)
 
 static const struct ge_source_ops segment_ops = {
     .look = look,
+    .await = await,
     .advance = advance,
     .describe = describe,
     .number = number,
@@ -437,7 +328,7 @@ static gradecho_status attach_local(struct segment_source *s, ge_comm *comm,
     s->trainer = ge_alloc(count / step + 1, sizeof *s->trainer);
     GE_FAIL_IF(s->trainer == NULL, GRADECHO_E_NOMEM, "no memory for trainers");
     for (size_t i = first; i < count; i += step) {
-        struct trainer *t = &s->trainer[s->trainers];
+        struct ge_trainer *t = &s->trainer[s->trainers];
 
         GE_TRY(ge_consumer_attach(session, list[i].rank, &t->consumer));
         t->rank = list[i].rank;
@@ -464,9 +355,10 @@ static gradecho_status describe_local(struct segment_source *s)
         const struct ge_geometry *g =
             ge_consumer_geometry(s->trainer[i].consumer);
 
-        GE_FAIL_IF(!same_layers(g, first), GRADECHO_E_INPUT,
-                   "trainer %u declares other layers than trainer %u", g->rank,
-                   first->rank);
+        GE_FAIL_IF(!ge_trainer_same_layers(g, first), GRADECHO_E_INPUT,
+                   "trainer %u declares other layers than trainer %u; every "
+                   "rank must hand over the same table in the same order",
+                   g->rank, first->rank);
         facts->replicas_here += g->replicas;
         s->replicas_each =
             g->replicas > s->replicas_each ? g->replicas : s->replicas_each;
@@ -548,7 +440,7 @@ static gradecho_status open_segments(struct segment_source *s, ge_comm *comm,
     /* From here on all trainers are listened to, so that their first sample is
      * the same step unless the training is in between. */
     for (size_t i = 0; i < s->trainers; i++)
-        ge_consumer_enable(s->trainer[i].consumer, s->every);
+        ge_consumer_enable(s->trainer[i].consumer, s->common.every);
 fail:
     free(list);
     return status;
@@ -571,10 +463,14 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     status = agree_on_memory(comm, made);
     if (status < GRADECHO_OK || made == NULL) /* which goes with it */
         goto fail;
-    made->session = session;
-    made->every = (uint64_t)config->sample_every;
-    made->measured = -1;
     made->ending.stop_on_loss = config->on_rank_loss == GE_LOSS_STOP;
+    made->common = (struct ge_trainers_facts){
+        .session = session,
+        .every = (uint64_t)config->sample_every,
+        .measured = -1,
+        .stop_on_loss = made->ending.stop_on_loss,
+        .silence = config->timeout_seconds * silent_part,
+    };
     GE_TRY(open_segments(made, comm, session, stop));
     if (status == GRADECHO_END)
         goto fail;

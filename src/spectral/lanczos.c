@@ -22,12 +22,13 @@ static const double progress = 0.3;
 
 struct ge_lanczos {
     struct ge_room left, right; /* the bases */
-    struct ge_room floats, doubles, integers, front;
+    struct ge_room floats, doubles, integers, front, panel;
 };
 
 /* One run. The first `d` columns of each basis are there. */
 struct run {
-    const float *a;
+    const struct ge_matrix *a;
+    float *panel; /* scratch for its rows */
     size_t m, n, most, wanted, d;
     float *u, *v; /* [most x m], [most + 1 x n], each vector contiguous */
     float *c;     /* [most] */
@@ -62,6 +63,7 @@ void ge_lanczos_destroy(ge_lanczos **lanczos)
     ge_room_free(&(*lanczos)->doubles);
     ge_room_free(&(*lanczos)->integers);
     ge_room_free(&(*lanczos)->front);
+    ge_room_free(&(*lanczos)->panel);
     free(*lanczos);
     *lanczos = NULL;
 }
@@ -144,6 +146,35 @@ static void first_vector(struct run *r, const struct ge_modes *start)
         r->v[0] = 1.0F;
 }
 
+/* u = A v. */
+static void multiply(const struct run *r, const float *v, float *u)
+{
+    const size_t most = ge_matrix_panel_rows(r->a);
+
+    for (size_t first = 0; first < r->m; first += most) {
+        const size_t rows = ge_min_size(most, r->m - first);
+        const float *panel = ge_matrix_panel(r->a, first, rows, r->panel);
+
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)rows, (int)r->n, 1.0F,
+                    panel, (int)r->n, v, 1, 0.0F, u + first, 1);
+    }
+}
+
+/* v = A' u. */
+static void multiply_transposed(const struct run *r, const float *u, float *v)
+{
+    const size_t most = ge_matrix_panel_rows(r->a);
+
+    for (size_t first = 0; first < r->m; first += most) {
+        const size_t rows = ge_min_size(most, r->m - first);
+        const float *panel = ge_matrix_panel(r->a, first, rows, r->panel);
+
+        cblas_sgemv(CblasRowMajor, CblasTrans, (int)rows, (int)r->n, 1.0F,
+                    panel, (int)r->n, u + first, 1, first > 0 ? 1.0F : 0.0F, v,
+                    1);
+    }
+}
+
 /* One more column on each side. */
 static void step(struct run *r)
 {
@@ -153,14 +184,12 @@ static void step(struct run *r)
 
     for (size_t i = 0; i < j; i++)
         scale = fmax(scale, fmax(r->alpha[i], r->beta[i]));
-    cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)m, (int)n, 1.0F, r->a, (int)n,
-                v, 1, 0.0F, u, 1);
+    multiply(r, v, u);
     scale = fmax(scale, norm(u, m));
     orthogonalise(r->u, j, m, r->c, u);
     r->alpha[j] = next_vector(r, r->u, j, m, scale, u);
     r->d = j + 1;
-    cblas_sgemv(CblasRowMajor, CblasTrans, (int)m, (int)n, 1.0F, r->a, (int)n,
-                u, 1, 0.0F, next, 1);
+    multiply_transposed(r, u, next);
     scale = fmax(scale, norm(next, n));
     orthogonalise(r->v, r->d, n, r->c, next);
     r->beta[j] = next_vector(r, r->v, r->d, n, scale, next);
@@ -213,7 +242,9 @@ static bool prepare(ge_lanczos *lanczos, struct run *r)
 {
     const size_t most = r->most;
 
-    if (!ge_room_grow(&lanczos->left, most * r->m, sizeof(float)) ||
+    if (!ge_room_grow(&lanczos->panel, ge_matrix_scratch(r->a),
+                      sizeof(float)) ||
+        !ge_room_grow(&lanczos->left, most * r->m, sizeof(float)) ||
         !ge_room_grow(&lanczos->right, (most + 1) * r->n, sizeof(float)) ||
         !ge_room_grow(&lanczos->floats, most * (r->wanted + 1),
                       sizeof(float)) ||
@@ -222,6 +253,7 @@ static bool prepare(ge_lanczos *lanczos, struct run *r)
         !ge_room_grow(&lanczos->integers, 8 * most, sizeof(lapack_int)) ||
         !ge_room_grow(&lanczos->front, most + 1, sizeof(size_t)))
         return false;
+    r->panel = lanczos->panel.at;
     r->u = lanczos->left.at;
     r->v = lanczos->right.at;
     r->c = lanczos->floats.at;
@@ -288,7 +320,8 @@ size_t ge_lanczos_most_steps(size_t count)
     return 3 * count + SLACK;
 }
 
-gradecho_status ge_lanczos_leading(ge_lanczos *lanczos, const float *a,
+gradecho_status ge_lanczos_leading(ge_lanczos *lanczos,
+                                   const struct ge_matrix *a,
                                    const struct ge_modes *start,
                                    double tolerance, struct ge_modes *modes,
                                    size_t *steps)

@@ -40,9 +40,9 @@ void ge_lanczos_destroy(ge_lanczos **lanczos);
  * have rows and columns for this method. */
 size_t ge_lanczos_most_steps(size_t count);
 
-/* The first modes->count modes of a [rows x cols, row-major]. Deterministic.
+/* The first modes->count modes of a. Deterministic.
  *
- * \param a          finite entries; read 2 d times
+ * \param a          finite entries, the shape of `modes`; read 2 d times
  * \param start      modes of a similar matrix of the same shape, or NULL:
  *                   saves steps, does not change what is converged to
  * \param tolerance  relative residual ||A' u - s v|| / s at which a mode counts
@@ -56,8 +56,9 @@ size_t ge_lanczos_most_steps(size_t count);
  * \return GRADECHO_E_ARG      the matrix is too small for so many modes
  *         GRADECHO_E_NUMERIC  LAPACK failed on B
  *         GRADECHO_E_NOMEM */
-GRADECHO_MUST_CHECK gradecho_status ge_lanczos_leading(
-    ge_lanczos *lanczos, const float *a, const struct ge_modes *start,
-    double tolerance, struct ge_modes *modes, size_t *steps);
+GRADECHO_MUST_CHECK gradecho_status
+ge_lanczos_leading(ge_lanczos *lanczos, const struct ge_matrix *a,
+                   const struct ge_modes *start, double tolerance,
+                   struct ge_modes *modes, size_t *steps);
 
 #endif

@@ -3,6 +3,7 @@
 #include <cblas.h>
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,55 +161,108 @@ void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
     }
 }
 
-/* Each of the images [count x length] less its part along the mode itself:
- * leak[k] = ||image_k||^2 - <vector_k, image_k>^2, which is what is left of a
- * sum of squares, so not negative but for rounding. */
-static void outside(const float *images, const float *vectors, size_t count,
-                    size_t length, double *leak)
-{
-    for (size_t k = 0; k < count; k++) {
-        const float *image = images + k * length;
-        const double along = dot(vectors + k * length, image, length);
+/* What the modes see of a matrix, read once, panel by panel. */
+struct images {
+    float *left;  /* A v_k, [count x rows of a panel] */
+    float *right; /* A' u_k, [count x cols], NULL if not asked for */
+    float *panel;
+};
 
-        leak[k] = fmax(dot(image, image, length) - along * along, 0.0);
+static bool images_init(struct images *i, const struct ge_modes *modes,
+                        const struct ge_matrix *a, bool both)
+{
+    const size_t scratch = ge_matrix_scratch(a);
+
+    *i = (struct images){0};
+    i->left =
+        ge_alloc_aligned(modes->count * ge_matrix_panel_rows(a), sizeof(float));
+    if (both)
+        i->right = ge_alloc_aligned(modes->count * a->cols, sizeof(float));
+    if (scratch > 0)
+        i->panel = ge_alloc_aligned(scratch, sizeof(float));
+    return i->left != NULL && (i->right != NULL || !both) &&
+           (i->panel != NULL || scratch == 0);
+}
+
+static void images_fini(struct images *i)
+{
+    free(i->left);
+    free(i->right);
+    free(i->panel);
+}
+
+/* Add one panel: to along[k] = u_k' A v_k, to square[k] = ||A v_k||^2 and to
+ * the right images, where these are wanted. */
+static void look(const struct images *i, const struct ge_modes *modes,
+                 const float *panel, size_t first, size_t rows, double *along,
+                 double *square)
+{
+    gram(modes->v, modes->count, panel, rows, modes->cols, i->left);
+    for (size_t k = 0; k < modes->count; k++) {
+        const float *image = i->left + k * rows;
+
+        along[k] += dot(modes->u + k * modes->rows + first, image, rows);
+        if (square != NULL)
+            square[k] += dot(image, image, rows);
+    }
+    if (i->right != NULL) /* U' [count x rows] times the panel [rows x cols] */
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans,
+                    (int)modes->count, (int)modes->cols, (int)rows, 1.0F,
+                    modes->u + first, (int)modes->rows, panel, (int)modes->cols,
+                    first > 0 ? 1.0F : 0.0F, i->right, (int)modes->cols);
+}
+
+static void look_at_all(const struct images *i, const struct ge_modes *modes,
+                        const struct ge_matrix *a, double *along,
+                        double *square)
+{
+    const size_t most = ge_matrix_panel_rows(a);
+
+    memset(along, 0, modes->count * sizeof *along);
+    if (square != NULL)
+        memset(square, 0, modes->count * sizeof *square);
+    for (size_t first = 0; first < a->rows; first += most) {
+        const size_t rows = ge_min_size(most, a->rows - first);
+
+        look(i, modes, ge_matrix_panel(a, first, rows, i->panel), first, rows,
+             along, square);
     }
 }
 
 gradecho_status ge_modes_leak(const struct ge_modes *modes,
-                              const float *residual, double *left,
-                              double *right)
+                              const struct ge_matrix *residual, double *left,
+                              double *right, double *along)
 {
     gradecho_status status = GRADECHO_OK;
-    const size_t longest = ge_max_size(modes->rows, modes->cols);
-    float *images = ge_alloc_aligned(modes->count * longest, sizeof(float));
+    struct images i;
 
-    GE_FAIL_IF(images == NULL, GRADECHO_E_NOMEM, "no memory for leaks");
-    gram(modes->v, modes->count, residual, modes->rows, modes->cols, images);
-    outside(images, modes->u, modes->count, modes->rows, left);
-    /* R' u for all modes: U [count x rows] times R [rows x cols]. */
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)modes->count,
-                (int)modes->cols, (int)modes->rows, 1.0F, modes->u,
-                (int)modes->rows, residual, (int)modes->cols, 0.0F, images,
-                (int)modes->cols);
-    outside(images, modes->v, modes->count, modes->cols, right);
+    GE_FAIL_IF(!images_init(&i, modes, residual, true), GRADECHO_E_NOMEM,
+               "no memory for leaks");
+    look_at_all(&i, modes, residual, along, left);
+    for (size_t k = 0; k < modes->count; k++) {
+        const float *image = i.right + k * modes->cols;
+        const double inside =
+            dot(modes->v + k * modes->cols, image, modes->cols);
+
+        /* What is left of a sum of squares: not negative but for rounding. */
+        left[k] = fmax(left[k] - along[k] * along[k], 0.0);
+        right[k] = fmax(dot(image, image, modes->cols) - inside * inside, 0.0);
+    }
 fail:
-    free(images);
+    images_fini(&i);
     return status;
 }
 
-gradecho_status ge_modes_project(const struct ge_modes *modes, const float *a,
-                                 double *p)
+gradecho_status ge_modes_project(const struct ge_modes *modes,
+                                 const struct ge_matrix *a, double *p)
 {
     gradecho_status status = GRADECHO_OK;
-    /* A v_k for all k at once: [count x rows] = V A'. */
-    float *av = ge_alloc_aligned(modes->count * modes->rows, sizeof(float));
+    struct images i;
 
-    GE_FAIL_IF(av == NULL, GRADECHO_E_NOMEM, "no memory to project modes");
-    gram(modes->v, modes->count, a, modes->rows, modes->cols, av);
-    for (size_t k = 0; k < modes->count; k++)
-        p[k] =
-            dot(modes->u + k * modes->rows, av + k * modes->rows, modes->rows);
+    GE_FAIL_IF(!images_init(&i, modes, a, false), GRADECHO_E_NOMEM,
+               "no memory to project modes");
+    look_at_all(&i, modes, a, p, NULL);
 fail:
-    free(av);
+    images_fini(&i);
     return status;
 }

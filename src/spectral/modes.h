@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "gradecho/status.h"
+#include "matrix.h"
 
 /* Leading modes of one matrix, largest singular value first. */
 struct ge_modes {
@@ -57,17 +58,19 @@ ge_modes_match(const struct ge_modes *reference, const struct ge_modes *found,
 void ge_modes_overlap(const struct ge_modes *a, const struct ge_modes *b,
                       int shift, double *z);
 
-/* p[k] = u_k' A v_k, in [A]. p [count], a [rows x cols].
+/* p[k] = u_k' A v_k, in [A]. p [count], a of the modes' shape.
  * \return GRADECHO_E_NOMEM */
-GRADECHO_MUST_CHECK gradecho_status
-ge_modes_project(const struct ge_modes *modes, const float *a, double *p);
+GRADECHO_MUST_CHECK gradecho_status ge_modes_project(
+    const struct ge_modes *modes, const struct ge_matrix *a, double *p);
 
-/* How much of a residual R leaks out of each mode:
+/* How much of a residual R leaks out of each mode, and what lies along it:
  *     left[k]  = ||(I - u_k u_k') R v_k||^2
  *     right[k] = ||(I - v_k v_k') R' u_k||^2          in [R]^2
- * left, right [count], residual [rows x cols]. \return GRADECHO_E_NOMEM */
-GRADECHO_MUST_CHECK gradecho_status ge_modes_leak(const struct ge_modes *modes,
-                                                  const float *residual,
-                                                  double *left, double *right);
+ *     along[k] = u_k' R v_k, as ge_modes_project()    in [R]
+ * left, right, along [count], residual of the modes' shape.
+ * \return GRADECHO_E_NOMEM */
+GRADECHO_MUST_CHECK gradecho_status
+ge_modes_leak(const struct ge_modes *modes, const struct ge_matrix *residual,
+              double *left, double *right, double *along);
 
 #endif

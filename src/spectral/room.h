@@ -1,7 +1,8 @@
 /*
  * room.h - workspace that grows to the largest problem and is then kept.
  *
- * Its content is never copied: growing loses it.
+ * Its content is never copied: growing loses it. It is not cleared either: what
+ * nobody uses takes no memory.
  */
 #ifndef GRADECHO_SPECTRAL_ROOM_H
 #define GRADECHO_SPECTRAL_ROOM_H
@@ -22,12 +23,13 @@ static inline bool ge_room_grow(struct ge_room *room, uint64_t count,
 {
     uint64_t bytes = 0;
 
-    if (!ge_mul_u64(count, size, &bytes) || bytes > SIZE_MAX)
+    if (!ge_mul_u64(count, size, &bytes) || !ge_align_u64(bytes, &bytes) ||
+        bytes > SIZE_MAX)
         return false;
     if (bytes <= room->bytes)
         return true;
     free(room->at);
-    room->at = ge_alloc_aligned((size_t)bytes, 1);
+    room->at = aligned_alloc(GE_ALIGNMENT, (size_t)bytes);
     room->bytes = room->at != NULL ? (size_t)bytes : 0;
     return room->at != NULL;
 }

@@ -66,7 +66,16 @@ static void collect(const ge_svd *svd, size_t least, struct ge_modes *modes)
             modes->u[k * modes->rows + i] = right[i * least + k];
 }
 
-static gradecho_status exact(ge_svd *svd, const float *a,
+/* LAPACK destroys what it is given. */
+static void gather(const struct ge_matrix *a, float *copy)
+{
+    if (a->whole != NULL)
+        memcpy(copy, a->whole, a->rows * a->cols * sizeof *copy);
+    else
+        a->read(a->context, 0, a->rows, copy);
+}
+
+static gradecho_status exact(ge_svd *svd, const struct ge_matrix *a,
                              struct ge_modes *modes)
 {
     gradecho_status status = GRADECHO_OK;
@@ -88,7 +97,7 @@ static gradecho_status exact(ge_svd *svd, const float *a,
                    !ge_room_grow(&svd->iwork, 8 * least, sizeof(lapack_int)),
                GRADECHO_E_NOMEM, "no memory for the SVD of a %zu x %zu layer",
                m, n);
-    memcpy(svd->matrix.at, a, m * n * sizeof(float));
+    gather(a, svd->matrix.at);
 
     info = LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'S', (int)n, (int)m,
                                svd->matrix.at, (int)n, svd->values.at,
@@ -112,7 +121,7 @@ fail:
     return status;
 }
 
-gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
+gradecho_status ge_svd_leading(ge_svd *svd, const struct ge_matrix *a,
                                const struct ge_modes *start,
                                struct ge_modes *modes)
 {
@@ -122,4 +131,17 @@ gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
         return exact(svd, a, modes);
     return ge_lanczos_leading(svd->lanczos, a, start, svd->tolerance, modes,
                               NULL);
+}
+
+/* Nanoseconds, in proportion, of bench/svd: a complete SVD takes a third of one
+ * for each entry and line of the shorter side, a truncated one some tens of
+ * passes over the entries, three in all, and the same for the vectors. */
+double ge_svd_cost(const ge_svd *svd, size_t rows, size_t cols, size_t count)
+{
+    const double entries = (double)rows * (double)cols;
+    const double least = (double)ge_min_size(rows, cols);
+
+    if (svd->tolerance <= 0.0 || least < (double)ge_lanczos_most_steps(count))
+        return entries * least / 3.0;
+    return 3.0 * entries;
 }

@@ -26,18 +26,23 @@ GRADECHO_MUST_CHECK gradecho_status ge_svd_create(int threads, double tolerance,
                                                   ge_svd **svd);
 void ge_svd_destroy(ge_svd **svd);
 
-/* The first modes->count modes of a [rows x cols, row-major].
+/* The first modes->count modes of a.
  *
- * \param a      finite entries (the caller checks), rows and cols of `modes`;
- *               left as it is
+ * \param a      finite entries (the caller checks), the shape of `modes`. Not
+ *               copied, but for LAPACK
  * \param start  modes of a similar matrix of the same shape, which save steps;
  *               may be NULL
  * \param modes  modes->count <= min(rows, cols); filled on success
  * \return GRADECHO_E_NUMERIC  LAPACK did not converge
  *         GRADECHO_E_INPUT    too large for LAPACK's int
  *         GRADECHO_E_NOMEM */
-GRADECHO_MUST_CHECK gradecho_status ge_svd_leading(ge_svd *svd, const float *a,
+GRADECHO_MUST_CHECK gradecho_status ge_svd_leading(ge_svd *svd,
+                                                   const struct ge_matrix *a,
                                                    const struct ge_modes *start,
                                                    struct ge_modes *modes);
+
+/* What ge_svd_leading() takes, about, in units that are the same for all sizes:
+ * to share work out by. */
+double ge_svd_cost(const ge_svd *svd, size_t rows, size_t cols, size_t count);
 
 #endif

@@ -211,6 +211,15 @@ def replay(
     return read_log(log), [x for x in told(done.stderr) if "warning" in x]
 
 
+def names_of(value: Any) -> set[str]:
+    """Every name in a JSON value."""
+    if isinstance(value, list):
+        return set().union(*map(names_of, value))
+    if not isinstance(value, dict):
+        return set()
+    return set(value).union(*map(names_of, value.values()))
+
+
 # ---- comparing with the reference ----
 
 # Relative tolerance of what is measured in single precision. An echo is a

@@ -68,6 +68,8 @@ def from_jsonl(text: str) -> tuple[Record, list[Record]]:
 
 
 def kind(log: Log, name: str) -> str:
+    if name in ("rows", "cols"):
+        return "layer"
     shape = log[name].shape[1:]
     if shape in ((), (2,)) and name != "layer_replicas":
         return "step"
@@ -77,7 +79,8 @@ def kind(log: Log, name: str) -> str:
 
 
 def fields_of(log: Log) -> list[str]:
-    static = {"layer", "rows", "cols", "mode", "replica", "pair", "step"}
+    """Without what the place of a record tells."""
+    static = {"layer", "mode", "replica", "pair", "step"}
     return [name for name in log.fields if name not in static]
 
 
@@ -108,6 +111,8 @@ def assert_is_the_log(records: list[Record], log: Log) -> None:
     expected = 0
     for name in fields_of(log):
         data = log[name]
+        if name in ("rows", "cols"):  # once in the log, in each layer's record
+            data = np.broadcast_to(data, (len(log["step"]), len(data)))
         for at, value in np.ndenumerate(data):
             if value < 0 if data.dtype.kind == "i" else math.isnan(value):
                 assert (name, at) not in found
@@ -129,6 +134,8 @@ def test_jsonl_is_the_log(log: Path) -> None:
     assert (head["schema"], head["session"]) == (1, "replay")
     named = {name.removesuffix("_a").removesuffix("_b") for name in head["columns"]}
     assert named == set(fields_of(values))
+    assert head["config"] == values.attributes["config"].decode()
+    assert head["version"] == values.attributes["gradecho_version"].decode()
 
 
 def test_units_stand_over_their_columns(log: Path) -> None:
@@ -192,7 +199,7 @@ def test_no_room_is_one_line(log: Path, how: str, tmp_path: Path) -> None:
     ("options", "part"),
     [
         (["--format", "xml"], "csv or jsonl, not xml"),
-        ([], "--format must be csv or jsonl"),
+        ([], "--format csv or --format jsonl"),
         (["--format", "csv", "--layer", "z*"], "no layer matches z*"),
         (["--format", "csv", "--since", "x"], "--since must be a whole number"),
     ],

@@ -74,6 +74,17 @@ class Terminal:
             raise AssertionError(f"{late}:\n{last}") from None
         return last
 
+    def foot(self, text: str, width: int, height: int) -> None:
+        """The last line is this one, as far as it fits: drawn last, so that all
+        is drawn. Before that the terminal has its old text, cut."""
+
+        def there() -> bool:
+            lines = self.screen().split("\n")[:-1]
+            seen = text[: width - 1].rstrip()  # the corner stays free
+            return len(lines) == height and lines[-1][: len(seen)] == seen
+
+        until(there, f"{text} in the last of {height} lines")
+
     def resize(self, width: int, height: int) -> None:
         self.tmux("resize-window", "-x", str(width), "-y", str(height))
 
@@ -188,14 +199,45 @@ def test_the_list_scrolls(log: Path, terminal: Terminals) -> None:
 def test_any_size(log: Path, terminal: Terminals, size: tuple[int, int]) -> None:
     window = terminal(log)
     window.shows("sort: noise")
-    for key, back in (("Down", "sort: noise"), ("Enter", "q quit")):
-        window.resize(*size)
-        time.sleep(0.3)
-        window.keys(key)
-        time.sleep(0.2)
-        window.resize(80, 24)
-        window.shows(back)
+    window.resize(*size)
+    window.foot("q quit  s sort: noise", *size)
+    window.keys("s", "Down")
+    window.resize(80, 24)
+    window.shows("sort: echo")
+    window.resize(*size)
+    window.foot("q quit  s sort: echo", *size)
+    window.keys("Enter")
+    window.foot("Esc back  up/down other layer", *size)
+    window.resize(80, 24)
+    window.shows(r"^Esc back  up/down other layer  q quit$")
     window.quit()
+
+
+@needs_tmux
+def test_what_a_small_terminal_has_room_for(log: Path, terminal: Terminals) -> None:
+    window = terminal(log, size=(40, 10))
+    screen = window.shows("^q quit", "^rep [0-9] x.* pair .* drop 0", "^layer .*echo")
+    assert "noise-dominated" in screen
+    assert first_layer(screen) == "loud.weight"
+    window.keys("/", *"more.", "Enter")
+    window.shows("^q quit .*", r"^more\.\d\d +\d")
+    assert len(re.findall(r"^more\.", window.screen(), re.MULTILINE)) == 4
+
+
+@needs_tmux
+def test_long_names_without_what_they_share(
+    tmp_path: Path, terminal: Terminals
+) -> None:
+    data = np.random.default_rng(9).standard_normal((2, 4, 6, 8))
+    names = [f"model.transformer.h.{i}.attn.weight" for i in range(3)]
+    path = write_gradients(tmp_path / "grads.h5", dict.fromkeys(names, data), 16)
+    replay(path, tmp_path / "log.h5")
+    window = terminal(tmp_path / "log.h5", size=(60, 20))
+    window.shows("^0.attn.weight ", "^1.attn.weight ", "^2.attn.weight ")
+    window.resize(160, 20)
+    window.shows(*(f"^{name} " for name in names))
+    window.keys("Enter")
+    window.shows(f"^{names[0]}  6 x 8")
 
 
 @needs_tmux

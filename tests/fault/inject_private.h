@@ -8,6 +8,8 @@
 #define GRADECHO_TESTS_INJECT_PRIVATE_H
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdint.h>
 
 #include "inject.h"
@@ -39,6 +41,12 @@ bool fault_due(enum fault_class class, const char *name, const void *caller);
 void fault_hold(enum fault_class class, enum fault_kind kind, uintptr_t thing,
                 const char *name, const void *caller);
 void fault_drop(enum fault_kind kind, uintptr_t thing);
+
+/* What open() and its like find behind their flags, if anything is there. */
+static inline mode_t fault_mode(int flags, va_list arguments)
+{
+    return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, mode_t) : 0;
+}
 
 /* A call that leaves nothing behind. */
 #define FAULT_CALL(class, type, name, params, args, failure, error) \

@@ -23,11 +23,9 @@ FAULT_EXPORT int openat(int folder, const char *path, int flags, ...)
     va_list arguments;
     int fd = -1;
 
-    if ((flags & (O_CREAT | O_TMPFILE)) != 0) {
-        va_start(arguments, flags);
-        mode = va_arg(arguments, mode_t);
-        va_end(arguments);
-    }
+    va_start(arguments, flags);
+    mode = fault_mode(flags, arguments);
+    va_end(arguments);
     fault_resolve(&real, "openat");
     if (fault_due(FAULT_SYSTEM, "openat", FAULT_CALLER)) {
         errno = EMFILE;

@@ -9,6 +9,7 @@
 #include <langinfo.h>
 #include <lapacke.h>
 #include <locale.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -30,11 +31,9 @@ FAULT_EXPORT int open(const char *path, int flags, ...)
     va_list arguments;
     int fd = -1;
 
-    if ((flags & (O_CREAT | O_TMPFILE)) != 0) {
-        va_start(arguments, flags);
-        mode = va_arg(arguments, mode_t);
-        va_end(arguments);
-    }
+    va_start(arguments, flags);
+    mode = fault_mode(flags, arguments);
+    va_end(arguments);
     fault_resolve(&real, "open");
     if (fault_due(FAULT_SYSTEM, "open", FAULT_CALLER)) {
         errno = EMFILE;
@@ -192,6 +191,28 @@ FAULT_EXPORT int ferror(FILE *stream)
     fault_resolve(&real, "ferror");
     return real(stream) != 0 || stream == failed_stream;
 }
+
+/* ---- programs: the error is the result ---- */
+
+SYSTEM(int, posix_spawn,
+       (pid_t * pid, const char *path, const posix_spawn_file_actions_t *files,
+        const posix_spawnattr_t *attributes, char *const argv[],
+        char *const environment[]),
+       (pid, path, files, attributes, argv, environment), EAGAIN, errno)
+SYSTEM(int, posix_spawn_file_actions_init, (posix_spawn_file_actions_t * files),
+       (files), ENOMEM, errno)
+SYSTEM(int, posix_spawn_file_actions_addopen,
+       (posix_spawn_file_actions_t * files, int fd, const char *path, int flags,
+        mode_t mode),
+       (files, fd, path, flags, mode), ENOMEM, errno)
+SYSTEM(int, posix_spawn_file_actions_adddup2,
+       (posix_spawn_file_actions_t * files, int from, int to),
+       (files, from, to), ENOMEM, errno)
+SYSTEM(int, posix_spawn_file_actions_addclosefrom_np,
+       (posix_spawn_file_actions_t * files, int first), (files, first), ENOMEM,
+       errno)
+SYSTEM(int, posix_spawnattr_init, (posix_spawnattr_t * attributes),
+       (attributes), ENOMEM, errno)
 
 /* ---- what else can say no ---- */
 

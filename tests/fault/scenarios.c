@@ -147,7 +147,24 @@ static void clear_log(struct sweep *sweep)
     unlink(sweep->log);
 }
 
-static int run_engine(struct sweep *sweep, bool replay)
+/* An alarm in the third sample at the latest, and all that follows from it. */
+static gradecho_status set_alarms(const struct sweep *sweep,
+                                  struct ge_config *config)
+{
+    gradecho_status status = GRADECHO_OK;
+    char path[PATH + 32];
+
+    snprintf(path, sizeof path, "prometheus.path=%s", sweep->exported);
+    GE_TRY(ge_config_set(config, path));
+    GE_TRY(ge_config_set(config, "prometheus.every_seconds=0"));
+    GE_TRY(ge_config_set(config, "alarms.knee=1e-12"));
+    GE_TRY(ge_config_set(config, "alarms.samples=4"));
+    GE_TRY(ge_config_set(config, "alarms.command=true"));
+fail:
+    return status;
+}
+
+static int run_engine(struct sweep *sweep, bool replay, bool alarms)
 {
     static const volatile sig_atomic_t stop;
     gradecho_status status = GRADECHO_OK;
@@ -168,6 +185,8 @@ static int run_engine(struct sweep *sweep, bool replay)
         status = ge_config_set(&config, "sample.echo_every=2");
     if (status >= GRADECHO_OK)
         status = ge_config_set(&config, "timeout_seconds=10");
+    if (status >= GRADECHO_OK && alarms)
+        status = set_alarms(sweep, &config);
     GE_TRY(ge_comm_agree(sweep->comm, status));
     GE_TRY(ge_run(sweep->comm, &run));
 fail:
@@ -177,12 +196,17 @@ fail:
 
 static int run_replay(struct sweep *sweep)
 {
-    return run_engine(sweep, true);
+    return run_engine(sweep, true, false);
 }
 
 static int run_monitor(struct sweep *sweep)
 {
-    return run_engine(sweep, false);
+    return run_engine(sweep, false, false);
+}
+
+static int run_alarms(struct sweep *sweep)
+{
+    return run_engine(sweep, true, true);
 }
 
 static void before_monitor(struct sweep *sweep)
@@ -230,6 +254,7 @@ static int run_command(char *first, char *second, char *third)
 
 COMMAND(run_config, "config", "--check", sweep->config)
 COMMAND(run_inspect_json, "inspect", "--json", sweep->reference)
+COMMAND(run_inspect_advice, "inspect", "--advice", sweep->reference)
 COMMAND(run_export_csv, "export", "--format=csv", sweep->reference)
 COMMAND(run_export_jsonl, "export", "--format=jsonl", sweep->reference)
 COMMAND(run_inspect_layer, "inspect", "--layer=b*", sweep->reference)
@@ -241,6 +266,13 @@ static int run_inspect(struct sweep *sweep)
     return run_command(a, sweep->reference, NULL);
 }
 
+static int run_diff(struct sweep *sweep)
+{
+    static char a[] = "diff";
+
+    return run_command(a, sweep->reference, sweep->reference);
+}
+
 #define ALL                                                                \
     {                                                                      \
         [FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true, \
@@ -250,6 +282,12 @@ static int run_inspect(struct sweep *sweep)
 const struct scenario scenarios[] = {
     {"replay", true, clear_log, NULL, run_replay, ALL},
     {"monitor", true, before_monitor, turn_trainer, run_monitor, ALL},
+    {"alarms",
+     true,
+     clear_log,
+     NULL,
+     run_alarms,
+     {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true}},
     {"trainer",
      false,
      NULL,
@@ -279,6 +317,18 @@ const struct scenario scenarios[] = {
      NULL,
      NULL,
      run_inspect_layer,
+     {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
+    {"inspect --advice",
+     false,
+     NULL,
+     NULL,
+     run_inspect_advice,
+     {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
+    {"diff",
+     false,
+     NULL,
+     NULL,
+     run_diff,
      {[FAULT_MEMORY] = true, [FAULT_SYSTEM] = true, [FAULT_HDF5] = true}},
     {"export csv",
      false,

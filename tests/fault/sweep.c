@@ -164,8 +164,9 @@ static size_t sweep_folder(const char *folder, const char *prefix,
 
 static size_t sweep_names(const struct sweep *sweep)
 {
-    static const char *const files[] = {"log.h5", "reference.h5",
-                                        "gradients.h5", "config.yaml", NULL};
+    static const char *const files[] = {"log.h5",       "reference.h5",
+                                        "gradients.h5", "config.yaml",
+                                        "last.prom",    NULL};
     static const char *const none[] = {NULL};
     char prefix[PATH];
 
@@ -387,6 +388,7 @@ static void set_up(struct sweep *sweep)
     PLACE(reference, "reference.h5");
     PLACE(gradients, "gradients.h5");
     PLACE(config, "config.yaml");
+    PLACE(exported, "last.prom");
 #undef PLACE
     trainer_start(sweep, rank, from_launcher("OMPI_COMM_WORLD_SIZE", 1));
 
@@ -439,6 +441,7 @@ int main(int argc, char **argv)
     unlink(sweep.reference);
     unlink(sweep.gradients);
     unlink(sweep.config);
+    unlink(sweep.exported);
     bad = (int64_t)totals.bad + (rmdir(sweep.folder) != 0 ? 1 : 0);
     if (ge_comm_max(sweep.comm, &bad, 1) < GRADECHO_OK)
         return 4;

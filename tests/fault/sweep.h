@@ -22,6 +22,7 @@ struct sweep {
     char log[PATH];                     /* what replay and monitor write */
     char reference[PATH];               /* what they write without a fault */
     char gradients[PATH], config[PATH]; /* inputs */
+    char exported[PATH];                /* what the exporter writes */
     int to_trainer, from_trainer;
 };
 

@@ -21,8 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -86,7 +88,7 @@ class Scenario:
         self.log = folder / "log.h5"
         self.reports = folder / "reports"
         self.folder = folder
-        self.session = f"faults.{os.getpid()}"
+        self.session = f"faults.{os.getpid()}.{folder.name}"
 
     @property
     def name(self) -> str:
@@ -255,41 +257,51 @@ def points(name: str, uses: int, every: bool) -> list[int]:
     return [1 + i * (uses - 1) // (few - 1) for i in range(few)]
 
 
-def sweep(scenario: Scenario, every: bool, only: str) -> tuple[int, int]:
-    count = bad = 0
+def sweep_class(
+    scenario: Scenario, name: str, victim: int, good: Outcome, every: bool
+) -> tuple[int, int]:
+    """One class of calls on one rank: points and bad ones."""
+    began = time.monotonic()
+    harmless = refused = wrong = 0
+    uses = good.uses(name, victim)
+    said = ""
+    for n in points(name, uses, every):
+        o = scenario.run(f"{name}:{n}", victim)
+        if not o.lines("failed", victim):
+            continue  # uses of a live monitor vary
+        judge(scenario, o, victim, name, good.out.split("held-out")[-1])
+        harmless += o.code == 0
+        refused += o.code != 0
+        if o.trouble:
+            wrong += 1
+            said += f"{scenario.name}: {name} {n} on rank {victim}: {o.trouble}\n"
+            said += "\n".join([*o.lines("failed", victim), o.err, ""])
+    print(
+        f"{said}{scenario.name:18} {name:7} rank {victim}: {uses:4} uses, "
+        f"{harmless + refused:4} points, {harmless:4} harmless, "
+        f"{refused:4} refused, {wrong} bad, {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
+    return harmless + refused, wrong
+
+
+Task = Callable[[], "tuple[int, int]"]
+
+
+def tasks(make: Callable[[], Scenario], every: bool, only: str) -> Iterator[Task]:
+    """A scenario's classes of calls, to be swept beside each other: each in a
+    folder of its own."""
+    scenario = make()
     good = scenario.run("count", 0)
     judge(scenario, good, 0, "none", good.out.split("held-out")[-1])
     if good.code != 0 or good.trouble:
         print(f"{scenario.name}: without a fault: {good.trouble}\n{good.err}")
-        return 0, 1
-    usual = good.out.split("held-out")[-1]
+        yield lambda: (0, 1)
+        return
     victims = sorted({0, scenario.ranks - 1})
     for name, victim in itertools.product(scenario.classes, victims):
-        if only not in ("", name):
-            continue
-        began = time.monotonic()
-        harmless = refused = wrong = 0
-        uses = good.uses(name, victim)
-        for n in points(name, uses, every):
-            o = scenario.run(f"{name}:{n}", victim)
-            if not o.lines("failed", victim):
-                continue  # uses of a live monitor vary
-            judge(scenario, o, victim, name, usual)
-            harmless += o.code == 0
-            refused += o.code != 0
-            if o.trouble:
-                wrong += 1
-                print(f"{scenario.name}: {name} {n} on rank {victim}:", *o.trouble)
-                print(*o.lines("failed", victim), o.err, sep="\n")
-        print(
-            f"{scenario.name:18} {name:7} rank {victim}: {uses:4} uses, "
-            f"{harmless + refused:4} points, {harmless:4} harmless, "
-            f"{refused:4} refused, {wrong} bad, {time.monotonic() - began:.0f} s",
-            flush=True,
-        )
-        count += harmless + refused
-        bad += wrong
-    return count, bad
+        if only in ("", name):
+            yield partial(sweep_class, make(), name, victim, good, every)
 
 
 def write_gradients(path: Path) -> None:
@@ -312,16 +324,24 @@ def main() -> int:
     every, only = arguments.pop("all"), arguments.pop("only")
     only_class = arguments.pop("class")
     programs = Programs(**arguments)
-    count = bad = 0
-    with tempfile.TemporaryDirectory(prefix="gradecho-fault.") as name:
-        folder = Path(name)
-        write_gradients(folder / "gradients.h5")
+    todo: list[Task] = []
+    with tempfile.TemporaryDirectory(prefix="gradecho-fault.") as root:
+        numbers = itertools.count()
+
+        def make(kind: type[Scenario], ranks: int) -> Scenario:
+            folder = Path(root) / str(next(numbers))
+            folder.mkdir()
+            write_gradients(folder / "gradients.h5")
+            return kind(programs, folder, ranks)
+
         for kind, ranks in ((Trainer, 1), (Replay, 1), (Replay, 2), (Monitor, 2)):
-            scenario = kind(programs, folder, ranks)
-            if only in scenario.name:
-                more, wrong = sweep(scenario, every, only_class)
-                count += more
-                bad += wrong
+            if only in make(kind, ranks).name:
+                todo += tasks(partial(make, kind, ranks), every, only_class)
+        # Most of a run's time is mpirun's own waiting.
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda task: task(), todo))
+    count = sum(points for points, _ in found)
+    bad = sum(wrong for _, wrong in found)
     print(f"{count} points, {bad} bad")
     return 1 if bad or not count else 0
 

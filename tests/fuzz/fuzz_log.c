@@ -95,7 +95,8 @@ static void inspect(ge_log_reader *log)
         struct ge_digest digest = {0};
 
         if (ge_digest_load(log, &question, &digest) >= GRADECHO_OK) {
-            ge_inspect_table(&digest, modes != 0, nowhere);
+            digest.advice = true;
+            fuzz_any(ge_inspect_table(&digest, modes != 0, nowhere));
             fuzz_any(ge_inspect_json(&digest, nowhere));
         }
         ge_digest_fini(&digest);

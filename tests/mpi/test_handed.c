@@ -169,7 +169,7 @@ static uint64_t measure(struct ranks *r, enum deed deed, size_t replicas,
     const uint64_t before = ge_comm_sent(r->comm);
 
     ge_message_capture(1);
-    CHECK(r, ge_engine_measure(engine, STEP, true, row, &local) == GRADECHO_OK);
+    CHECK(r, ge_engine_measure(engine, STEP, 0, row, &local) == GRADECHO_OK);
     ge_message_capture(0);
     CHECK(r, local == GRADECHO_OK);
     const uint64_t sent = ge_comm_sent(r->comm) - before;

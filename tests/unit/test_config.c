@@ -72,6 +72,21 @@ static void assert_defaults(const struct ge_config *config)
     assert_int_equal(config->fit_weights, GE_FIT_DELTA);
     assert_string_equal(config->log_path, "gradecho.h5");
     assert_int_equal(config->log_flush_every, 1);
+    assert_true(config->alarm_same_data == 0.9);
+    assert_int_equal(config->alarm_not_finite, true);
+    assert_int_equal(config->alarm_lost, true);
+    assert_true(config->alarm_hot_replica == 2.0);
+    assert_true(config->alarm_dropped == 0.0);
+    assert_true(config->alarm_noise_scale == 0.0);
+    assert_true(config->alarm_layer_noise_scale == 0.0);
+    assert_true(config->alarm_knee == 0.0);
+    assert_int_equal(config->alarm_pure_noise, 0);
+    assert_int_equal(config->alarm_layers.count, 1);
+    assert_string_equal(config->alarm_layers.item[0], "*");
+    assert_int_equal(config->alarm_samples, 10);
+    assert_string_equal(config->alarm_command, "");
+    assert_string_equal(config->prometheus_path, "");
+    assert_true(config->prometheus_seconds == 10.0);
     assert_int_equal(config->on_rank_loss, GE_LOSS_CONTINUE);
     assert_true(config->timeout_seconds == 300.0);
 }
@@ -102,30 +117,38 @@ static void an_empty_file_changes_nothing(void **state)
     }
 }
 
-static const char everything[] = "session: run-7_b.c\n"
-                                 "sample:\n"
-                                 "  every: 50\n"
-                                 "  echo_every: 1000000000\n"
-                                 "layers:\n"
-                                 "  include: [\"*.weight\", 'emb?d']\n"
-                                 "  exclude:\n"
-                                 "    - head*\n"
-                                 "    - \"[ab]\\\\*\"\n"
-                                 "  max_modes: 512\n"
-                                 "svd: {tolerance: 2.5e-7, oversample: 0,\n"
-                                 "      placement: root, threads: 256}\n"
-                                 "echo:\n"
-                                 "  estimator: both\n"
-                                 "  partners: 1\n"
-                                 "  replicas_max: 4096\n"
-                                 "noise: {half_life: 0.01}\n"
-                                 "fit:\n"
-                                 "  weights: ols\n"
-                                 "log:\n"
-                                 "  path: \"/tmp/a \\\"b\\\"\\t\\\\c.h5\"\n"
-                                 "  flush_every: 1e3\n"
-                                 "on_rank_loss: stop\n"
-                                 "timeout_seconds: 0.125e2\n";
+static const char everything[] =
+    "session: run-7_b.c\n"
+    "sample:\n"
+    "  every: 50\n"
+    "  echo_every: 1000000000\n"
+    "layers:\n"
+    "  include: [\"*.weight\", 'emb?d']\n"
+    "  exclude:\n"
+    "    - head*\n"
+    "    - \"[ab]\\\\*\"\n"
+    "  max_modes: 512\n"
+    "svd: {tolerance: 2.5e-7, oversample: 0,\n"
+    "      placement: root, threads: 256}\n"
+    "echo:\n"
+    "  estimator: both\n"
+    "  partners: 1\n"
+    "  replicas_max: 4096\n"
+    "noise: {half_life: 0.01}\n"
+    "fit:\n"
+    "  weights: ols\n"
+    "log:\n"
+    "  path: \"/tmp/a \\\"b\\\"\\t\\\\c.h5\"\n"
+    "  flush_every: 1e3\n"
+    "alarms: {same_data: 0.5, not_finite: false,\n"
+    "  lost: false, hot_replica: 3, dropped: 0.25,\n"
+    "  noise_scale: 1e4, layer_noise_scale: 2e4,\n"
+    "  knee: 1e-9, pure_noise: 3, samples: 20,\n"
+    "  layers: [\"h.*\"], command: mail me}\n"
+    "prometheus: {path: g.prom,\n"
+    "  every_seconds: 0.5}\n"
+    "on_rank_loss: stop\n"
+    "timeout_seconds: 0.125e2\n";
 
 static void every_key_can_be_set_by_a_file(void **state)
 {
@@ -154,6 +177,21 @@ static void every_key_can_be_set_by_a_file(void **state)
     assert_int_equal(config.fit_weights, GE_FIT_OLS);
     assert_string_equal(config.log_path, "/tmp/a \"b\"\t\\c.h5");
     assert_int_equal(config.log_flush_every, 1000);
+    assert_true(config.alarm_same_data == 0.5);
+    assert_int_equal(config.alarm_not_finite, false);
+    assert_int_equal(config.alarm_lost, false);
+    assert_true(config.alarm_hot_replica == 3.0);
+    assert_true(config.alarm_dropped == 0.25);
+    assert_true(config.alarm_noise_scale == 1e4);
+    assert_true(config.alarm_layer_noise_scale == 2e4);
+    assert_true(config.alarm_knee == 1e-9);
+    assert_int_equal(config.alarm_pure_noise, 3);
+    assert_int_equal(config.alarm_layers.count, 1);
+    assert_string_equal(config.alarm_layers.item[0], "h.*");
+    assert_int_equal(config.alarm_samples, 20);
+    assert_string_equal(config.alarm_command, "mail me");
+    assert_string_equal(config.prometheus_path, "g.prom");
+    assert_true(config.prometheus_seconds == 0.5);
     assert_int_equal(config.on_rank_loss, GE_LOSS_STOP);
     assert_true(config.timeout_seconds == 12.5);
     ge_config_fini(&config);
@@ -183,10 +221,17 @@ static const struct {
                      "meant?"},
     {"flush_every: 1\n",
      "run.yaml:1: unknown key flush_every; is log.flush_every meant?"},
+    {"layers: {every: 5}\n",
+     "run.yaml:1: unknown key layers.every; is sample.every meant?"},
+    {"sampel: {every: 5}\n",
+     "run.yaml:1: unknown key sampel; is sample meant?"},
+    {"colour: red\n", "run.yaml:1: unknown key colour; `gradecho config "
+                      "--default` tells them all"},
     {"sample:\n  sample:\n    every: 1\n",
      "run.yaml:2: unknown key sample.sample; is "},
-    {"[a, b]: 1\n", "run.yaml:1: unknown key a list or mapping; is "},
-    {"'': 1\n", "run.yaml:1: unknown key ; is "},
+    {"[a, b]: 1\n",
+     "run.yaml:1: unknown key a list or mapping; `gradecho config "},
+    {"'': 1\n", "run.yaml:1: unknown key ; `gradecho config "},
     /* repeated */
     {"sample:\n  every: 1\n  every: 1\n",
      "run.yaml:3: sample.every is repeated"},
@@ -236,7 +281,8 @@ static const struct {
      "run.yaml:2: svd.placement must be one of root, spread, not a list or "
      "mapping"},
     {"on_rank_loss: Stop\n",
-     "run.yaml:1: on_rank_loss must be one of continue, stop, not Stop"},
+     "run.yaml:1: on_rank_loss must be one of continue, stop, not Stop; is "
+     "stop meant?"},
     {"session: [a]\n",
      "run.yaml:1: session must be a text of at most 63 bytes"},
     {"log: {path: \"a\\0b\"}\n",

@@ -373,9 +373,10 @@ static void each_refusal_names_file_and_layer(void **state)
         void (*make)(hid_t file);
         const char *message; /* behind the path */
     } cases[] = {
-        {two_dimensions, ": layer bad: shape [8, 4] needs 3 or 4 dimensions"},
-        {five_dimensions, ": layer bad: shape [3, 2, 8, 4, 3] needs 3 or 4"},
-        {a_scalar, ": layer bad: shape [] needs 3 or 4 dimensions"},
+        {two_dimensions,
+         ": layer bad: shape [8, 4] must be [sample, replica, "},
+        {five_dimensions, ": layer bad: shape [3, 2, 8, 4, 3] must be"},
+        {a_scalar, ": layer bad: shape [] must be [sample, replica, "},
         {integers, ": layer bad: must be float32 or float64"},
         {half_precision, ": layer bad: must be float32 or float64"},
         {no_columns, ": layer bad: shape [3, 2, 4, 0] is empty or too large"},

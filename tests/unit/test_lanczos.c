@@ -15,6 +15,7 @@
 #include "memory.h"
 #include "message.h"
 #include "numbers.h"
+#include "panels.h"
 #include "svd.h"
 
 #define assert_ok(call) assert_int_equal((call), GRADECHO_OK)
@@ -45,7 +46,7 @@ static struct ge_modes exact(const float *a, size_t rows, size_t cols,
     ge_svd *svd = NULL;
 
     assert_ok(ge_svd_create(1, 0.0, &svd));
-    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
+    assert_ok(ge_svd_leading(svd, WHOLE(a, modes), NULL, &modes));
     ge_svd_destroy(&svd);
     return modes;
 }
@@ -141,8 +142,8 @@ static void modes_that_stand_out_are_those_of_lapack(void **state)
         struct ge_modes truth = exact(a, m, n, MODES + 1);
         struct ge_modes found = room(m, n, MODES);
 
-        assert_ok(
-            ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, NULL));
+        assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, found), NULL, tolerance,
+                                     &found, NULL));
         assert_orthonormal(found.u, MODES, m);
         assert_orthonormal(found.v, MODES, n);
         for (size_t k = 0; k < MODES; k++) {
@@ -174,7 +175,8 @@ static void residuals_are_what_they_say(void **state)
     struct ge_modes found = room(200, 320, MODES);
 
     (void)state;
-    assert_ok(ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, NULL));
+    assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, found), NULL, tolerance,
+                                 &found, NULL));
     assert_true((double)found.r[MODES - 1] > tolerance); /* in the bulk */
     for (size_t k = 0; k < MODES; k++)
         assert_near((double)found.r[k], true_residual(&found, a, k), 1e-5);
@@ -194,10 +196,13 @@ static void nothing_is_spent_on_the_bulk(void **state)
     size_t noise = 0, cold = 0, warm = 0;
 
     (void)state;
-    assert_ok(ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, &noise));
+    assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, found), NULL, tolerance,
+                                 &found, &noise));
     assert_true(noise <= MODES + 16);
-    assert_ok(ge_lanczos_leading(lanczos, b, NULL, tolerance, &found, &cold));
-    assert_ok(ge_lanczos_leading(lanczos, b, &near, tolerance, &found, &warm));
+    assert_ok(ge_lanczos_leading(lanczos, WHOLE(b, found), NULL, tolerance,
+                                 &found, &cold));
+    assert_ok(ge_lanczos_leading(lanczos, WHOLE(b, found), &near, tolerance,
+                                 &found, &warm));
     assert_true(cold < ge_lanczos_most_steps(MODES));
     assert_true(warm <= cold);
     free(a);
@@ -224,8 +229,8 @@ static void repeated_and_missing_values_are_found(void **state)
         float *a = planted(&dice, 150, 170, cases[i].s, cases[i].rank);
         struct ge_modes found = room(150, 170, MODES);
 
-        assert_ok(
-            ge_lanczos_leading(lanczos, a, NULL, tolerance, &found, NULL));
+        assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, found), NULL, tolerance,
+                                     &found, NULL));
         assert_orthonormal(found.u, MODES, 150);
         assert_orthonormal(found.v, MODES, 170);
         for (size_t k = 0; k < MODES; k++)
@@ -252,19 +257,20 @@ static void the_same_bits_at_every_scale_and_every_time(void **state)
     assert_non_null(b);
     assert_non_null(wide);
     fill_normal(&dice, wide, 400 * (size_t)400);
-    assert_ok(ge_lanczos_leading(lanczos, a, NULL, tolerance, &first, NULL));
+    assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, first), NULL, tolerance,
+                                 &first, NULL));
     for (size_t i = 0; i < COUNT_OF(scales); i++) {
         for (size_t j = 0; j < m * n; j++)
             b[j] = a[j] * scales[i];
-        assert_ok(
-            ge_lanczos_leading(lanczos, b, NULL, tolerance, &other, NULL));
+        assert_ok(ge_lanczos_leading(lanczos, WHOLE(b, other), NULL, tolerance,
+                                     &other, NULL));
         for (size_t k = 0; k < MODES; k++)
             assert_true(other.s[k] == first.s[k] * scales[i]);
         assert_memory_equal(other.u, first.u, MODES * m * sizeof *b);
         assert_memory_equal(other.v, first.v, MODES * n * sizeof *b);
         /* workspace that something larger has used */
-        assert_ok(
-            ge_lanczos_leading(lanczos, wide, NULL, tolerance, &big, NULL));
+        assert_ok(ge_lanczos_leading(lanczos, WHOLE(wide, big), NULL, tolerance,
+                                     &big, NULL));
     }
     free(a);
     free(b);
@@ -272,6 +278,40 @@ static void the_same_bits_at_every_scale_and_every_time(void **state)
     ge_modes_fini(&first);
     ge_modes_fini(&other);
     ge_modes_fini(&big);
+    ge_lanczos_destroy(&lanczos);
+}
+
+/* Read in panels, of which the last is smaller; a panel of long rows. */
+static void a_matrix_made_panel_by_panel_has_the_same_modes(void **state)
+{
+    static const struct {
+        size_t rows, cols;
+    } cases[] = {{1000, 200}, {130, 9000}, {3001, 131}};
+    struct dice dice = dice_start(76);
+    ge_lanczos *lanczos = solver();
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const size_t m = cases[i].rows, n = cases[i].cols;
+        float *from = noisy(&dice, m, n, 3, 0.0);
+        float *a = ge_alloc_aligned(m * n, sizeof *a);
+        struct made made = {a, m, n, 0};
+        struct ge_modes modes = room(m, n, MODES), other = room(m, n, MODES);
+
+        assert_non_null(a);
+        memcpy(a, from, m * n * sizeof *a);
+        assert_true(ge_matrix_panel_rows(MADE(&made)) < m);
+        assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, modes), NULL, tolerance,
+                                     &modes, NULL));
+        assert_ok(ge_lanczos_leading(lanczos, MADE(&made), NULL, tolerance,
+                                     &other, NULL));
+        assert_memory_equal(other.block, modes.block,
+                            ge_modes_floats(&modes) * sizeof *a);
+        free(from);
+        free(a);
+        ge_modes_fini(&modes);
+        ge_modes_fini(&other);
+    }
     ge_lanczos_destroy(&lanczos);
 }
 
@@ -284,9 +324,9 @@ static void what_is_too_small_is_refused(void **state)
     const int before = ge_message_capture(1);
 
     (void)state;
-    assert_int_equal(
-        ge_lanczos_leading(lanczos, &nothing, NULL, tolerance, &modes, NULL),
-        GRADECHO_E_ARG);
+    assert_int_equal(ge_lanczos_leading(lanczos, WHOLE(&nothing, modes), NULL,
+                                        tolerance, &modes, NULL),
+                     GRADECHO_E_ARG);
     ge_message_capture(before);
     ge_lanczos_destroy(&lanczos);
 }
@@ -299,6 +339,7 @@ int main(void)
         cmocka_unit_test(nothing_is_spent_on_the_bulk),
         cmocka_unit_test(repeated_and_missing_values_are_found),
         cmocka_unit_test(the_same_bits_at_every_scale_and_every_time),
+        cmocka_unit_test(a_matrix_made_panel_by_panel_has_the_same_modes),
         cmocka_unit_test(what_is_too_small_is_refused),
     };
 

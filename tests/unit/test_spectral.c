@@ -17,6 +17,7 @@
 #include "message.h"
 #include "modes.h"
 #include "numbers.h"
+#include "panels.h"
 #include "svd.h"
 
 #define assert_ok(call) assert_int_equal((call), GRADECHO_OK)
@@ -122,10 +123,19 @@ static void every_shape_is_rebuilt_from_its_modes(void **state)
         assert_non_null(copy);
         fill_normal(&dice, a, m * n);
         memcpy(copy, a, m * n * sizeof *a);
-        assert_ok(ge_svd_leading(svd, a, NULL, &modes));
+        assert_ok(ge_svd_leading(svd, WHOLE(a, modes), NULL, &modes));
         assert_proper(&modes);
         assert_rebuilds(&modes, a);
         assert_memory_equal(a, copy, m * n * sizeof *a); /* left as it was */
+
+        struct made made = {a, m, n, 0};
+        struct ge_modes other = room(m, n, modes.count);
+
+        assert_ok(ge_svd_leading(svd, MADE(&made), NULL, &other));
+        assert_int_equal(made.entries, m * n);
+        assert_memory_equal(other.block, modes.block,
+                            ge_modes_floats(&modes) * sizeof *a);
+        ge_modes_fini(&other);
         free(a);
         free(copy);
         ge_modes_fini(&modes);
@@ -157,7 +167,7 @@ static void planted_values_are_found(void **state)
             float *a = planted(&dice, m, n, scaled, rank);
             const double tolerance = rounding(&modes) * scaled[0];
 
-            assert_ok(ge_svd_leading(svd, a, NULL, &modes));
+            assert_ok(ge_svd_leading(svd, WHOLE(a, modes), NULL, &modes));
             assert_proper(&modes);
             for (size_t k = 0; k <= count; k++)
                 assert_near((double)modes.s[k], k < rank ? scaled[k] : 0.0,
@@ -176,7 +186,7 @@ static void a_zero_gradient_has_zero_values_and_proper_vectors(void **state)
     float a[12 * 9] = {0};
 
     (void)state;
-    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
+    assert_ok(ge_svd_leading(svd, WHOLE(a, modes), NULL, &modes));
     assert_proper(&modes);
     for (size_t k = 0; k < 9; k++)
         assert_true(modes.s[k] == 0.0F);
@@ -193,8 +203,8 @@ static void the_first_modes_do_not_depend_on_how_many_are_asked(void **state)
 
     (void)state;
     fill_normal(&dice, a, COUNT_OF(a));
-    assert_ok(ge_svd_leading(svd, a, NULL, &all));
-    assert_ok(ge_svd_leading(svd, a, NULL, &few));
+    assert_ok(ge_svd_leading(svd, WHOLE(a, all), NULL, &all));
+    assert_ok(ge_svd_leading(svd, WHOLE(a, few), NULL, &few));
     assert_memory_equal(all.s, few.s, 3 * sizeof *few.s);
     assert_memory_equal(all.u, few.u, 3 * 30 * sizeof *few.u);
     assert_memory_equal(all.v, few.v, 3 * 20 * sizeof *few.v);
@@ -218,11 +228,11 @@ static void the_first_value_left_out_is_the_next_one(void **state)
 
         assert_non_null(a);
         fill_normal(&dice, a, m * n);
-        assert_ok(ge_svd_leading(svd, a, NULL, &all));
+        assert_ok(ge_svd_leading(svd, WHOLE(a, all), NULL, &all));
         for (size_t count = 1; count <= ge_min_size(least, 20); count++) {
             struct ge_modes few = room(m, n, count);
 
-            assert_ok(ge_svd_leading(svd, a, NULL, &few));
+            assert_ok(ge_svd_leading(svd, WHOLE(a, few), NULL, &few));
             assert_memory_equal(all.s, few.s, (count + 1) * sizeof *few.s);
             ge_modes_fini(&few);
         }
@@ -248,12 +258,12 @@ static void the_same_bits_in_give_the_same_bits_out(void **state)
     assert_non_null(a);
     assert_non_null(noise);
     fill_normal(&dice, noise, (size_t)128 * 128);
-    assert_ok(ge_svd_leading(used, noise, NULL, &big));
+    assert_ok(ge_svd_leading(used, WHOLE(noise, big), NULL, &big));
     fill_normal(&dice, a, M * N);
-    assert_ok(ge_svd_leading(fresh, a, NULL, &one));
+    assert_ok(ge_svd_leading(fresh, WHOLE(a, one), NULL, &one));
     for (size_t shift = 1; shift < 4; shift++) {
         memmove(a + shift, a + shift - 1, M * N * sizeof *a);
-        assert_ok(ge_svd_leading(used, a + shift, NULL, &other));
+        assert_ok(ge_svd_leading(used, WHOLE(a + shift, other), NULL, &other));
         assert_memory_equal(one.block, other.block, bytes);
     }
     free(a);
@@ -280,8 +290,9 @@ static void what_does_not_fit_lapack_is_refused(void **state)
     for (size_t i = 0; i < COUNT_OF(table); i++) {
         struct ge_modes modes = table[i];
 
-        assert_int_equal(ge_svd_leading(svd, &nothing, NULL, &modes),
-                         GRADECHO_E_INPUT);
+        assert_int_equal(
+            ge_svd_leading(svd, WHOLE(&nothing, modes), NULL, &modes),
+            GRADECHO_E_INPUT);
         assert_non_null(strstr(ge_message_last(), "too large for LAPACK"));
     }
     ge_message_capture(before);
@@ -497,7 +508,7 @@ static void projections_equal_plain_loops(void **state)
         fill_normal(&dice, a, m * n);
         fill_orthonormal(&dice, &modes);
         fill_orthonormal(&dice, &other);
-        assert_ok(ge_modes_project(&modes, a, p));
+        assert_ok(ge_modes_project(&modes, WHOLE(a, modes), p));
         ge_modes_overlap(&modes, &other, 0, z);
         for (size_t k = 0; k < count; k++) {
             double sum = 0.0;
@@ -539,12 +550,12 @@ static void leaks_equal_plain_loops(void **state)
     struct dice dice = dice_start(39);
     struct ge_modes modes = room(M, N, COUNT);
     float r[M * N];
-    double left[COUNT], right[COUNT];
+    double left[COUNT], right[COUNT], along[COUNT];
 
     (void)state;
     fill_normal(&dice, r, COUNT_OF(r));
     fill_orthonormal(&dice, &modes);
-    assert_ok(ge_modes_leak(&modes, r, left, right));
+    assert_ok(ge_modes_leak(&modes, WHOLE(r, modes), left, right, along));
     for (size_t k = 0; k < COUNT; k++) {
         const float *u = modes.u + k * M, *v = modes.v + k * N;
         double rv[M] = {0}, ru[N] = {0};
@@ -568,14 +579,15 @@ static void a_mode_does_not_leak_out_of_itself(void **state)
     struct ge_modes modes = room(30, 20, 1);
     float *a = planted(&dice, 30, 20, s, 1);
     ge_svd *svd = solver();
-    double left = 1.0, right = 1.0;
+    double left = 1.0, right = 1.0, along = 0.0;
 
     (void)state;
-    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
-    assert_ok(ge_modes_leak(&modes, a, &left, &right));
+    assert_ok(ge_svd_leading(svd, WHOLE(a, modes), NULL, &modes));
+    assert_ok(ge_modes_leak(&modes, WHOLE(a, modes), &left, &right, &along));
     /* To the rounding of single precision, of s^2. */
     assert_near(left, 0.0, 4.0 * 9.0 * (double)FLT_EPSILON);
     assert_near(right, 0.0, 4.0 * 9.0 * (double)FLT_EPSILON);
+    assert_close(along, 3.0, 1e-6);
     free(a);
     ge_modes_fini(&modes);
     ge_svd_destroy(&svd);
@@ -614,8 +626,8 @@ static void a_mode_projects_its_matrix_onto_its_value(void **state)
     double p[3];
 
     (void)state;
-    assert_ok(ge_svd_leading(svd, a, NULL, &modes));
-    assert_ok(ge_modes_project(&modes, a, p));
+    assert_ok(ge_svd_leading(svd, WHOLE(a, modes), NULL, &modes));
+    assert_ok(ge_modes_project(&modes, WHOLE(a, modes), p));
     for (size_t k = 0; k < 3; k++)
         assert_near(p[k], s[k], 2e-5);
     free(a);

@@ -3,8 +3,8 @@
  *
  * Header only, pure.
  */
-#ifndef GRADECHO_CLI_SPREAD_H
-#define GRADECHO_CLI_SPREAD_H
+#ifndef GRADECHO_CORE_SPREAD_H
+#define GRADECHO_CORE_SPREAD_H
 
 #include <math.h>
 #include <stdbool.h>
