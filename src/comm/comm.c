@@ -116,20 +116,22 @@ void ge_comm_sleep(double seconds)
     nanosleep(&time, NULL);
 }
 
-/* Seconds to give the core away before the next test. The bulk of a message
- * in flight moves only inside MPI_Test, so a bulk wait yields as long as its
- * peers can be expected to be on their core; then it is waiting like any
- * other. */
-static void rest(enum ge_patience patience, double waited, double *pause)
+/* Give the core away before the next test. The bulk of a message in flight
+ * moves only inside MPI_Test, so a bulk wait goes on testing as long as its
+ * peers can be expected to be on their core, and yields now and then: MPI does
+ * so as well where it is oversubscribed, and what another program gets each
+ * time, all peers wait for. Then it is waiting like any other. */
+static void rest(struct ge_waiting *waiting, double waited)
 {
-    const double yield_for = patience == GE_BULK ? 0.02 : 50e-6;
+    const bool bulk = waiting->patience == GE_BULK;
 
-    if (waited < yield_for) {
-        sched_yield();
+    if (waited < (bulk ? 0.02 : 50e-6)) {
+        if (!bulk || ++waiting->polls % 8 == 0)
+            sched_yield();
         return;
     }
-    ge_comm_sleep(*pause);
-    *pause = fmin(*pause * 2.0, patience == GE_BULK ? 200e-6 : 2e-3);
+    ge_comm_sleep(waiting->pause);
+    waiting->pause = fmin(waiting->pause * 2.0, bulk ? 200e-6 : 2e-3);
 }
 
 struct ge_waiting ge_comm_begin_wait(enum ge_patience patience)
@@ -145,7 +147,7 @@ gradecho_status ge_comm_linger(ge_comm *comm, struct ge_waiting *waiting)
     if (ge_comm_gives_up(comm, waited))
         return ge_comm_give_up(comm, waited);
     ge_comm_listen(comm, waited);
-    rest(waiting->patience, waited, &waiting->pause);
+    rest(waiting, waited);
     return GRADECHO_OK;
 }
 

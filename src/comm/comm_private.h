@@ -40,6 +40,7 @@ gradecho_status ge_comm_tell(const char *call, int code);
 struct ge_waiting {
     enum ge_patience patience;
     double start, pause; /* seconds */
+    unsigned polls;
 };
 struct ge_waiting ge_comm_begin_wait(enum ge_patience patience);
 

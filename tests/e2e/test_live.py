@@ -21,6 +21,7 @@ from conftest import (
     entries,
     known_sample,
     same_health,
+    told,
     until,
     wait_rows,
 )
