@@ -3,8 +3,8 @@
  *
  * The worked example of gradecho/handoff.h: a character-level language model
  * trained with MPI. What a trainer adds for gradecho is in watch_open(),
- * hand_over() and the gradecho_close() in run(); all the rest is there with
- * or without a monitor.
+ * hand_over(), hand_over_mean() and the gradecho_close() in run(); all the rest
+ * is there with or without a monitor.
  *
  *     gradecho-run -n 4 --log run.h5 -- mpirun -n 4 char_lm
  *
@@ -151,6 +151,7 @@ static void watch_open(struct job *job)
     options.world = (uint32_t)job->world;
     options.layers = layers;
     options.layer_count = MODEL_LAYERS;
+    options.mean = job->options.mean != 0;
 
     const int failed = gradecho_open(&options, &job->watch) != GRADECHO_OK;
     const int first = agree_min(failed ? job->rank : job->world);
@@ -168,18 +169,28 @@ static void watch_open(struct job *job)
 }
 
 /* Hand this rank's gradient over, if a monitor wants this step. Never waits;
- * an error costs the sample and nothing else. */
-static void hand_over(struct job *job, int step, double loss)
+ * an error costs the sample and nothing else. \return 1 if it is wanted */
+static int hand_over(struct job *job, int step)
+{
+    if (gradecho_begin(job->watch, step) != GRADECHO_OK)
+        return 0;
+    for (size_t l = 0; l < MODEL_LAYERS; l++)
+        (void)gradecho_write(job->watch, 0, l,
+                             job->model.gradient + job->model.layer[l].offset);
+    return 1;
+}
+
+/* The same gradient, which is the mean now, if that was asked for; and this
+ * rank's loss. */
+static void hand_over_mean(struct job *job, double loss)
 {
     const struct gradecho_meta meta = {.loss = loss,
                                        .batch_size = job->model.shape.batch,
                                        .gradient_scale = 1.0};
 
-    if (gradecho_begin(job->watch, step) != GRADECHO_OK)
-        return;
-    for (size_t l = 0; l < MODEL_LAYERS; l++)
-        (void)gradecho_write(job->watch, 0, l,
-                             job->model.gradient + job->model.layer[l].offset);
+    for (size_t l = 0; job->options.mean && l < MODEL_LAYERS; l++)
+        (void)gradecho_write_mean(
+            job->watch, l, job->model.gradient + job->model.layer[l].offset);
     if (gradecho_publish(job->watch, &meta) == GRADECHO_OK)
         job->handed++;
 }
@@ -225,8 +236,11 @@ static int train(struct job *job)
     for (int step = 1; step <= o->steps && !stop; step++) {
         draw(job, &state);
         double loss = model_gradient(&job->model, job->windows);
-        hand_over(job, step, loss); /* before the mean hides the noise */
+        const double own_loss = loss;
+        const int wanted = hand_over(job, step); /* before it is the mean */
         reduce(job, &loss, &stop);
+        if (wanted)
+            hand_over_mean(job, own_loss);
         model_update(&job->model, o->learning_rate, o->momentum);
         sum += loss;
         since++;

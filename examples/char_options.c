@@ -21,6 +21,7 @@ enum key {
     REPORT,
     SESSION,
     NO_WATCH,
+    MEAN,
     CHECK
 };
 
@@ -39,6 +40,8 @@ static const struct argp_option table[] = {
     {"session", SESSION, "NAME", 0,
      "name for the monitor (default: $GRADECHO_SESSION)", 0},
     {"no-watch", NO_WATCH, NULL, 0, "do not hand over gradients", 0},
+    {"mean", MEAN, NULL, 0,
+     "hand over the mean gradient, too (monitor: reduce.mean: handoff)", 0},
     {"check-gradient", CHECK, NULL, 0,
      "compare the gradient with differences of the loss, then end", 0},
     {"help", HELP, NULL, 0, "this help", 0},
@@ -113,6 +116,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case NO_WATCH:
         o->watch = 0;
+        return 0;
+    case MEAN:
+        o->mean = 1;
         return 0;
     case CHECK:
         o->check = 1;

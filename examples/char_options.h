@@ -18,6 +18,7 @@ struct options {
     float momentum;
     uint64_t seed;
     int watch; /* hand gradients to gradecho */
+    int mean;  /* and the mean that the allreduce makes of them */
     int check; /* check the gradient instead of training */
     int help;  /* it was asked for, and rank 0 printed it */
 };

@@ -115,7 +115,7 @@ def look(path: str, *, swmr: bool) -> None:
             for axis in dataset.dims:
                 dict(axis)
             if dataset.maxshape[:1] == (None,):
-                for row in {0, rows // 2, rows - 1} & set(range(rows)):
+                for row in {0, rows // 2, rows - 1} if rows else ():
                     dataset[row]
             elif dataset.shape:
                 dataset[:]

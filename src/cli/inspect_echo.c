@@ -10,6 +10,8 @@
 #include "memory.h"
 #include "try.h"
 
+enum { BLOCK_BYTES = 1 << 20 }; /* read at once, at most */
+
 /* One look back through a log. */
 struct search {
     ge_log_reader *reader;
@@ -69,6 +71,47 @@ fail:
     return status;
 }
 
+static bool any_known(const double *at, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isnan(at[i]))
+            return true;
+    return false;
+}
+
+/* The count of signal modes, a small part of a row, tells which rows to look
+ * into; it is read in blocks that grow, for there may be none up to the first
+ * row. Layers take turns in a cycle: when as many rows with echoes brought
+ * nothing as did bring something, it has been gone through. */
+static gradecho_status look_back(struct search *s, uint64_t first,
+                                 uint64_t index)
+{
+    gradecho_status status = GRADECHO_OK;
+    const size_t layers = s->digest->echo.dims.layers;
+    const uint64_t most = 1 + BLOCK_BYTES / (layers * sizeof(double));
+    double *signals = ge_alloc((size_t)most * layers, sizeof *signals);
+    uint64_t block = 1, from = index + 1;
+
+    GE_FAIL_IF(signals == NULL, GRADECHO_E_NOMEM, "no memory for echoes");
+    while (from > first) {
+        const uint64_t end = from;
+
+        block = 2 * block < most ? 2 * block : most;
+        from = end - first < block ? first : end - block;
+        GE_TRY(
+            ge_log_read(s->reader, GE_SIGNAL_MODES, from, end - from, signals));
+        for (uint64_t at = end; at-- > from;) {
+            if (s->with > 0 && s->without >= s->with)
+                goto fail; /* found */
+            if (any_known(signals + (at - from) * layers, layers))
+                GE_TRY(look_at(s, at));
+        }
+    }
+fail:
+    free(signals);
+    return status;
+}
+
 gradecho_status ge_digest_find_echoes(ge_log_reader *reader, uint64_t first,
                                       uint64_t index, struct ge_digest *d)
 {
@@ -83,11 +126,7 @@ gradecho_status ge_digest_find_echoes(ge_log_reader *reader, uint64_t first,
     GE_TRY(ge_row_init(&s.row, dims));
     for (size_t l = 0; l < dims->layers; l++)
         d->echo_step[l] = -1;
-    /* Layers take turns in a cycle: when as many rows with echoes brought
-     * nothing as did bring something, it has been gone through. */
-    for (uint64_t at = index + 1;
-         at-- > first && (s.with == 0 || s.without < s.with);)
-        GE_TRY(look_at(&s, at));
+    GE_TRY(look_back(&s, first, index));
 fail:
     ge_row_fini(&s.row);
     free(s.echoes);

@@ -16,7 +16,7 @@
 enum {
     AVERAGED_MAX = 100, /* rows behind the averages, without --since */
     RECENT = 10,        /* rows behind what is said of a single replica */
-    BLOCK = 64          /* rows read at once */
+    BLOCK = 64,         /* rows read at once */
 };
 
 /* Index of the row to show. */
@@ -204,25 +204,28 @@ static gradecho_status find_restart(ge_log_reader *reader,
                                     struct ge_digest *digest)
 {
     gradecho_status status = GRADECHO_OK;
-    const uint64_t rows = digest->rows;
-    double *restarts = NULL;
+    uint64_t low = 0, high = digest->rows - 1;
+    double last = 0.0;
     int64_t step = -1;
-    uint64_t at = rows;
 
     digest->restarted = -1;
     if (digest->facts->restarts <= 0)
         return GRADECHO_OK;
-    restarts = ge_alloc((size_t)rows, sizeof *restarts);
-    GE_FAIL_IF(restarts == NULL, GRADECHO_E_NOMEM, "no memory for %llu rows",
-               (unsigned long long)rows);
-    GE_TRY(ge_log_read(reader, GE_RESTARTS, 0, rows, restarts));
-    while (at > 0 && restarts[at - 1] == restarts[rows - 1])
-        at--;
-    if (restarts[rows - 1] > 0.0)
-        GE_TRY(ge_log_steps(reader, at, 1, &step));
+    GE_TRY(ge_log_read(reader, GE_RESTARTS, high, 1, &last));
+    while (low < high) { /* they never become fewer */
+        const uint64_t middle = low + (high - low) / 2;
+        double restarts = 0.0;
+
+        GE_TRY(ge_log_read(reader, GE_RESTARTS, middle, 1, &restarts));
+        if (restarts < last)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (last > 0.0)
+        GE_TRY(ge_log_steps(reader, low, 1, &step));
     digest->restarted = step;
 fail:
-    free(restarts);
     return status;
 }
 

@@ -126,7 +126,7 @@ static void put_title(struct page *page, const char *name, int section,
     snprintf(title, sizeof title, "%s", name);
     snprintf(number, sizeof number, " %d ", section);
     for (char *c = title; *c != '\0'; c++)
-        *c = *c == ' ' ? '-' : (char)toupper((unsigned char)*c);
+        *c = (char)(*c == ' ' ? '-' : toupper((unsigned char)*c));
     put_raw(page, ".TH ");
     put_literally(page, title, strlen(title));
     put_raw(page, number);

@@ -132,23 +132,35 @@ static void rest(enum ge_patience patience, double waited, double *pause)
     *pause = fmin(*pause * 2.0, patience == GE_BULK ? 200e-6 : 2e-3);
 }
 
+struct ge_waiting ge_comm_begin_wait(enum ge_patience patience)
+{
+    return (struct ge_waiting){
+        .patience = patience, .start = MPI_Wtime(), .pause = 25e-6};
+}
+
+gradecho_status ge_comm_linger(ge_comm *comm, struct ge_waiting *waiting)
+{
+    const double waited = MPI_Wtime() - waiting->start;
+
+    if (ge_comm_gives_up(comm, waited))
+        return ge_comm_give_up(comm, waited);
+    ge_comm_listen(comm, waited);
+    rest(waiting->patience, waited, &waiting->pause);
+    return GRADECHO_OK;
+}
+
 gradecho_status ge_comm_wait(ge_comm *comm, MPI_Request *requests, int count,
                              enum ge_patience patience)
 {
     gradecho_status status = GRADECHO_OK;
-    const double start = MPI_Wtime();
-    double pause = 25e-6;
+    struct ge_waiting waiting = ge_comm_begin_wait(patience);
     int done = 0;
 
     for (;;) {
         GE_TRY_MPI(MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE));
         if (done)
             return GRADECHO_OK;
-        const double waited = MPI_Wtime() - start;
-        if (ge_comm_gives_up(comm, waited))
-            return ge_comm_give_up(comm, waited);
-        ge_comm_listen(comm, waited);
-        rest(patience, waited, &pause);
+        GE_TRY(ge_comm_linger(comm, &waiting));
     }
 fail:
     return status;

@@ -36,6 +36,17 @@ enum ge_patience { GE_IDLE, GE_BULK };
 /* Tell what MPI says about `code`. Always GRADECHO_E_MPI. */
 gradecho_status ge_comm_tell(const char *call, int code);
 
+/* A wait under way; start from ge_comm_begin_wait(). */
+struct ge_waiting {
+    enum ge_patience patience;
+    double start, pause; /* seconds */
+};
+struct ge_waiting ge_comm_begin_wait(enum ge_patience patience);
+
+/* Nothing came: give the core away, or give up. \return GRADECHO_E_TIMEOUT */
+GRADECHO_MUST_CHECK gradecho_status ge_comm_linger(ge_comm *comm,
+                                                   struct ge_waiting *waiting);
+
 /* Wait for `count` requests, see comm.h. */
 GRADECHO_MUST_CHECK gradecho_status ge_comm_wait(ge_comm *comm,
                                                  MPI_Request *requests,

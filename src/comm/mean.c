@@ -65,7 +65,7 @@ static bool allocate(const ge_mean *mean, struct way *way)
     way->received = ge_alloc_aligned(
         size > 1 ? size * share_of(mean, mean->piece) : 0, width(mean));
     way->out = ge_alloc_aligned(mean->piece, sizeof *way->out);
-    way->requests = ge_alloc(2 * size, sizeof *way->requests);
+    way->requests = ge_alloc(2 * size, sizeof(MPI_Request));
     return way->mine != NULL && way->received != NULL && way->out != NULL &&
            way->requests != NULL;
 }
@@ -268,7 +268,6 @@ static gradecho_status gather(ge_mean *mean, struct way *way)
     gradecho_status status = GRADECHO_OK;
     const int rank = mean->comm->rank, size = mean->comm->size;
 
-    GE_TRY(ge_comm_wait(mean->comm, way->requests, way->posted, GE_BULK));
     form_share(mean, way);
     way->state = GATHERING;
     way->posted = 0;
@@ -285,6 +284,28 @@ fail:
     return status;
 }
 
+/* Gather what has been exchanged: one piece after the other, as on all ranks,
+ * so that their messages meet. */
+static gradecho_status advance(ge_mean *mean)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    for (size_t n = mean->finished; n < mean->started; n++) {
+        struct way *way = &mean->way[n % GE_MEAN_DEPTH];
+        int done = 1;
+
+        if (way->state != EXCHANGING)
+            continue;
+        GE_TRY_MPI(MPI_Testall(way->posted, way->requests, &done,
+                               MPI_STATUSES_IGNORE));
+        if (!done)
+            break;
+        GE_TRY(gather(mean, way));
+    }
+fail:
+    return status;
+}
+
 gradecho_status ge_mean_start(ge_mean *mean, size_t count,
                               const struct ge_mean_span *spans)
 {
@@ -295,12 +316,7 @@ gradecho_status ge_mean_start(ge_mean *mean, size_t count,
     way->spans = spans;
     mean->started++;
     GE_TRY(exchange(mean, way));
-    if (ge_mean_pending(mean) > 1) {
-        struct way *before = &mean->way[(mean->started - 2) % GE_MEAN_DEPTH];
-
-        if (before->state == EXCHANGING)
-            GE_TRY(gather(mean, before));
-    }
+    GE_TRY(advance(mean));
 fail:
     return status;
 }
@@ -309,10 +325,19 @@ gradecho_status ge_mean_finish(ge_mean *mean, struct ge_mean_piece *piece)
 {
     gradecho_status status = GRADECHO_OK;
     struct way *way = &mean->way[mean->finished % GE_MEAN_DEPTH];
+    struct ge_waiting waiting = ge_comm_begin_wait(GE_BULK);
 
-    if (way->state == EXCHANGING)
-        GE_TRY(gather(mean, way));
-    GE_TRY(ge_comm_wait(mean->comm, way->requests, way->posted, GE_BULK));
+    for (;;) {
+        int done = 0;
+
+        GE_TRY(advance(mean));
+        if (way->state == GATHERING)
+            GE_TRY_MPI(MPI_Testall(way->posted, way->requests, &done,
+                                   MPI_STATUSES_IGNORE));
+        if (done)
+            break;
+        GE_TRY(ge_comm_linger(mean->comm, &waiting));
+    }
     way->state = EMPTY;
     mean->finished++;
     *piece = (struct ge_mean_piece){.mean = way->out,

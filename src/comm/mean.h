@@ -59,17 +59,17 @@ size_t ge_mean_pending(const ge_mean *mean);
  * its replicas as double [piece]; zeros where it has none. */
 void *ge_mean_room(ge_mean *mean);
 
-/* Send the piece that was filled on its way. Collective and bulk, as all that
- * follow: every rank must be on its way here. Waits for the piece before it to
- * be exchanged.
+/* Send the piece that was filled on its way; does not wait. Collective and
+ * bulk, as ge_mean_finish(): every rank must be on its way here.
  *
  * \param spans   equal on all ranks, kept until the piece is finished; their
  *                counts add up to `count`
- * \return GRADECHO_E_MPI, GRADECHO_E_TIMEOUT: the pieces are lost */
+ * \return GRADECHO_E_MPI: the pieces are lost */
 GRADECHO_MUST_CHECK gradecho_status
 ge_mean_start(ge_mean *mean, size_t count, const struct ge_mean_span *spans);
 
-/* Wait for the oldest piece. \return as ge_mean_start() */
+/* Wait for the oldest piece, and meanwhile move the others on.
+ * \return GRADECHO_E_MPI, GRADECHO_E_TIMEOUT: the pieces are lost */
 GRADECHO_MUST_CHECK gradecho_status ge_mean_finish(ge_mean *mean,
                                                    struct ge_mean_piece *piece);
 

@@ -83,7 +83,7 @@ static size_t distance_to(const char *letters, const char *name)
 {
     const size_t length = strlen(letters), all = strlen(name);
     size_t least = ge_edit_distance(letters, name);
-    char head[GE_SUGGEST_MAX];
+    char head[GE_SUGGEST_MAX] = "";
 
     if (length >= all)
         return least;
@@ -95,7 +95,7 @@ static size_t distance_to(const char *letters, const char *name)
 void ge_near_offer(struct ge_near *near, const char *name)
 {
     enum { MOST = sizeof near->name / sizeof *near->name };
-    char letters[GE_SUGGEST_MAX];
+    char letters[GE_SUGGEST_MAX] = "";
     size_t at = near->count;
 
     letters_of(near->glob, letters, sizeof letters);

@@ -5,43 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hdf5_util.h"
+#include "gradients_private.h"
 #include "memory.h"
 
 #include "gradecho/handoff.h"
-
-#define ROOT "/gradients"
-#define RANK_MIN 3
-#define RANK_MAX 4
-
-/* Chunks of the layer being read that stay in memory: with HDF5's default of
- * 1 MiB a compressed chunk would be decompressed again for every piece. */
-#define CACHE_BYTES ((size_t)32 << 20)
-#define CACHE_SLOTS 4099U
-
-struct layer {
-    char *name;
-    int rank;
-    uint64_t rows, cols; /* 1 x n if rank is RANK_MIN */
-};
-
-struct ge_gradients {
-    char *path;
-    hid_t file;
-    hid_t dataset; /* of the layer read last: one cache, not one per layer */
-    size_t current;
-    struct ge_gradients_facts facts;
-    struct layer *layers;
-    struct ge_log_layer *shown; /* what facts.layers shows of them */
-    size_t count, room;
-    int64_t *steps;        /* [samples], or NULL */
-    gradecho_status visit; /* first failure while visiting */
-};
 
 static void free_gradients(ge_gradients *file, gradecho_status *status)
 {
     if (file == NULL)
         return;
+    ge_mapped_close(&file->map);
     ge_h5_close(file->path, &file->dataset, H5Dclose, status);
     ge_h5_close(file->path, &file->file, H5Fclose, status);
     for (size_t i = 0; i < file->count; i++)
@@ -49,6 +22,7 @@ static void free_gradients(ge_gradients *file, gradecho_status *status)
     free(file->layers);
     free(file->shown);
     free(file->steps);
+    free(file->front);
     free(file->path);
     free(file);
 }
@@ -91,7 +65,8 @@ fail:
 }
 
 static gradecho_status check_dataset(ge_gradients *file, const char *name,
-                                     hid_t dataset, struct layer *layer)
+                                     hid_t dataset,
+                                     struct ge_gradients_layer *layer)
 {
     gradecho_status status = GRADECHO_OK;
     hid_t space = H5I_INVALID_HID;
@@ -105,7 +80,8 @@ static gradecho_status check_dataset(ge_gradients *file, const char *name,
     OPEN_H5(file->path, space, H5Dget_space(dataset));
     TRY_H5(file->path, rank = H5Sget_simple_extent_dims(space, dims, NULL));
     print_shape(rank, dims, shape, sizeof shape);
-    GE_FAIL_IF(rank < RANK_MIN || rank > RANK_MAX, GRADECHO_E_INPUT,
+    GE_FAIL_IF(rank < GE_GRADIENTS_RANK_MIN || rank > GE_GRADIENTS_RANK_MAX,
+               GRADECHO_E_INPUT,
                "%s: layer %s: shape [%s] must be [sample, replica, rows, cols] "
                "or [sample, replica, n]",
                file->path, name, shape);
@@ -120,8 +96,9 @@ static gradecho_status check_dataset(ge_gradients *file, const char *name,
                    name, shape);
     GE_TRY(check_counts(file, name, dims));
     layer->rank = rank;
-    layer->rows = rank == RANK_MAX ? dims[2] : 1;
+    layer->rows = rank == GE_GRADIENTS_RANK_MAX ? dims[2] : 1;
     layer->cols = dims[rank - 1];
+    layer->place = ge_gradients_place(dataset, entries);
 fail:
     ge_h5_close(file->path, &space, H5Sclose, &status);
     return status;
@@ -131,13 +108,14 @@ static gradecho_status add_layer(ge_gradients *file, const char *name,
                                  hid_t dataset)
 {
     gradecho_status status = GRADECHO_OK;
-    struct layer layer = {0};
+    struct ge_gradients_layer layer = {0};
 
     GE_TRY(ge_h5_check_stored(file->path, "layer ", name, dataset));
     GE_TRY(check_dataset(file, name, dataset, &layer));
     if (file->count == file->room) {
         const size_t room = 2 * file->room + 64;
-        struct layer *more = reallocarray(file->layers, room, sizeof *more);
+        struct ge_gradients_layer *more =
+            reallocarray(file->layers, room, sizeof *more);
 
         GE_FAIL_IF(more == NULL, GRADECHO_E_NOMEM, "%s: out of memory",
                    file->path);
@@ -191,8 +169,8 @@ static herr_t visit(hid_t group, const char *name, const H5L_info_t *info,
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct layer *)a)->name,
-                  ((const struct layer *)b)->name);
+    return strcmp(((const struct ge_gradients_layer *)a)->name,
+                  ((const struct ge_gradients_layer *)b)->name);
 }
 
 static gradecho_status find_layers(ge_gradients *file)
@@ -202,23 +180,24 @@ static gradecho_status find_layers(ge_gradients *file)
     H5O_info_t about;
     herr_t visited = 0;
 
-    GE_TRY(ge_h5_check_link(file->path, file->file, "group ", ROOT, &exists));
+    GE_TRY(ge_h5_check_link(file->path, file->file, "group ", GE_GRADIENTS_ROOT,
+                            &exists));
     GE_FAIL_IF(
         !exists, GRADECHO_E_INPUT,
         "%s: group %s is missing: a dataset for each layer goes under it",
-        file->path, ROOT);
-    TRY_H5(file->path,
-           H5Oget_info_by_name(file->file, ROOT, &about, H5P_DEFAULT));
+        file->path, GE_GRADIENTS_ROOT);
+    TRY_H5(file->path, H5Oget_info_by_name(file->file, GE_GRADIENTS_ROOT,
+                                           &about, H5P_DEFAULT));
     GE_FAIL_IF(about.type != H5O_TYPE_GROUP, GRADECHO_E_INPUT,
-               "%s: %s is not a group", file->path, ROOT);
-    visited = H5Lvisit_by_name(file->file, ROOT, H5_INDEX_NAME, H5_ITER_INC,
-                               visit, file, H5P_DEFAULT);
+               "%s: %s is not a group", file->path, GE_GRADIENTS_ROOT);
+    visited = H5Lvisit_by_name(file->file, GE_GRADIENTS_ROOT, H5_INDEX_NAME,
+                               H5_ITER_INC, visit, file, H5P_DEFAULT);
     GE_TRY(file->visit); /* told already */
     if (visited < 0)
         GE_TRY(ge_h5_failed(file->path, "H5Lvisit_by_name"));
     GE_FAIL_IF(file->count == 0, GRADECHO_E_INPUT,
                "%s: %s has no layers: a dataset for each goes under it",
-               file->path, ROOT);
+               file->path, GE_GRADIENTS_ROOT);
     qsort(file->layers, file->count, sizeof *file->layers, by_name);
     file->shown = ge_alloc(file->count, sizeof *file->shown);
     GE_FAIL_IF(!file->shown, GRADECHO_E_NOMEM, "%s: out of memory", file->path);
@@ -287,6 +266,7 @@ gradecho_status ge_gradients_open(const char *path, ge_gradients **file)
 
     GE_FAIL_IF(opened == NULL, GRADECHO_E_NOMEM, "%s: out of memory", path);
     opened->file = opened->dataset = H5I_INVALID_HID;
+    opened->map = GE_MAPPED_NONE;
     opened->path = strdup(path);
     GE_FAIL_IF(!opened->path, GRADECHO_E_NOMEM, "%s: out of memory", path);
     GE_TRY(ge_h5_open("gradients", path, &opened->file, &live));
@@ -297,6 +277,7 @@ gradecho_status ge_gradients_open(const char *path, ge_gradients **file)
     GE_TRY(find_layers(opened));
     GE_TRY(read_batch_size(opened));
     GE_TRY(read_steps(opened));
+    ge_gradients_map(opened);
     *file = opened;
     return GRADECHO_OK;
 fail:
@@ -321,86 +302,4 @@ const struct ge_gradients_facts *ge_gradients_facts(const ge_gradients *file)
 int64_t ge_gradients_step(const ge_gradients *file, uint64_t sample)
 {
     return file->steps != NULL ? file->steps[sample] : (int64_t)sample;
-}
-
-static gradecho_status open_layer(ge_gradients *file, size_t layer)
-{
-    gradecho_status status = GRADECHO_OK;
-    hid_t group = H5I_INVALID_HID, access = H5I_INVALID_HID;
-
-    if (file->dataset >= 0 && file->current == layer)
-        return status; /* open already */
-    ge_h5_close(file->path, &file->dataset, H5Dclose, &status);
-    OPEN_H5(file->path, access, H5Pcreate(H5P_DATASET_ACCESS));
-    TRY_H5(file->path, H5Pset_chunk_cache(access, CACHE_SLOTS, CACHE_BYTES,
-                                          H5D_CHUNK_CACHE_W0_DEFAULT));
-    OPEN_H5(file->path, group, H5Gopen2(file->file, ROOT, H5P_DEFAULT));
-    OPEN_H5(file->path, file->dataset,
-            H5Dopen2(group, file->layers[layer].name, access));
-    file->current = layer;
-fail:
-    ge_h5_close(file->path, &group, H5Gclose, &status);
-    ge_h5_close(file->path, &access, H5Pclose, &status);
-    return status;
-}
-
-/* `rows` x `cols` entries from [row, col] on. */
-static gradecho_status read_box(ge_gradients *file, const uint64_t index[2],
-                                uint64_t row, uint64_t col, uint64_t rows,
-                                uint64_t cols, float *out)
-{
-    gradecho_status status = GRADECHO_OK;
-    const bool plane = file->layers[file->current].rank == RANK_MAX;
-    const hsize_t start[RANK_MAX] = {index[0], index[1], plane ? row : col,
-                                     col};
-    const hsize_t box[RANK_MAX] = {1, 1, plane ? rows : cols, cols};
-    const hsize_t length = rows * cols;
-    hid_t space = H5I_INVALID_HID, memory = H5I_INVALID_HID;
-
-    OPEN_H5(file->path, space, H5Dget_space(file->dataset));
-    TRY_H5(file->path,
-           H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, box, NULL));
-    OPEN_H5(file->path, memory, H5Screate_simple(1, &length, NULL));
-    TRY_H5(file->path, H5Dread(file->dataset, H5T_NATIVE_FLOAT, memory, space,
-                               H5P_DEFAULT, out));
-fail:
-    ge_h5_close(file->path, &memory, H5Sclose, &status);
-    ge_h5_close(file->path, &space, H5Sclose, &status);
-    return status;
-}
-
-gradecho_status ge_gradients_read(ge_gradients *file, uint64_t sample,
-                                  uint32_t replica, size_t layer,
-                                  uint64_t first, uint64_t count, float *out)
-{
-    gradecho_status status = GRADECHO_OK;
-    const uint64_t index[2] = {sample, replica};
-    const struct layer *at = NULL;
-
-    GE_FAIL_IF(sample >= file->facts.samples ||
-                   replica >= file->facts.replicas || layer >= file->count,
-               GRADECHO_E_ARG, "%s: no sample %llu, replica %u, layer %zu",
-               file->path, (unsigned long long)sample, replica, layer);
-    at = &file->layers[layer];
-    GE_FAIL_IF(
-        first > at->rows * at->cols || count > at->rows * at->cols - first,
-        GRADECHO_E_ARG, "%s: layer %s: no entries %llu + %llu", file->path,
-        at->name, (unsigned long long)first, (unsigned long long)count);
-    GE_TRY(open_layer(file, layer));
-
-    /* At most three boxes: the rest of a row, whole rows, part of a row. */
-    while (count > 0) {
-        const uint64_t row = first / at->cols, col = first % at->cols;
-        const bool whole = col == 0 && count >= at->cols;
-        const uint64_t rows = whole ? count / at->cols : 1;
-        const uint64_t left = at->cols - col;
-        const uint64_t cols = whole ? at->cols : left < count ? left : count;
-
-        GE_TRY(read_box(file, index, row, col, rows, cols, out));
-        out += rows * cols;
-        first += rows * cols;
-        count -= rows * cols;
-    }
-fail:
-    return status;
 }

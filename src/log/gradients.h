@@ -13,6 +13,7 @@
 #ifndef GRADECHO_LOG_GRADIENTS_H
 #define GRADECHO_LOG_GRADIENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "writer.h"
@@ -44,5 +45,26 @@ int64_t ge_gradients_step(const ge_gradients *file, uint64_t sample);
 GRADECHO_MUST_CHECK gradecho_status
 ge_gradients_read(ge_gradients *file, uint64_t sample, uint32_t replica,
                   size_t layer, uint64_t first, uint64_t count, float *out);
+
+/* One replica's layer where it lies in the mapped file, row-major; NULL if it
+ * has to be read. Good until the file is closed. Other programs can change it,
+ * and after the last use ge_gradients_intact() says if it was there at all. */
+const float *ge_gradients_direct(const ge_gradients *file, uint64_t sample,
+                                 uint32_t replica, size_t layer);
+
+/* False once the file has been found shorter than it was, or could not be read
+ * from the disk: zeros were in its place. From then on every read fails. */
+bool ge_gradients_intact(const ge_gradients *file);
+
+/* The same as an error that is told. \return GRADECHO_E_INPUT */
+GRADECHO_MUST_CHECK gradecho_status
+ge_gradients_check(const ge_gradients *file);
+
+/* Hints that steer what of the file is in memory: a replica's layer is being
+ * used; of `count` replicas of a sample, none is any more. */
+void ge_gradients_use(ge_gradients *file, uint64_t sample, uint32_t replica,
+                      size_t layer);
+void ge_gradients_release(const ge_gradients *file, uint64_t sample,
+                          uint32_t replica, uint32_t count);
 
 #endif

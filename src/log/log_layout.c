@@ -12,11 +12,13 @@
 
 #include <hdf5_hl.h>
 
-/* Rows of a chunk. Few, since every commit writes the chunk being filled again;
- * many enough that the index stays small. Rows that are a few bytes only share
- * a bigger chunk, or reading /step would be one disk access for 16 numbers. */
+/* Rows of a chunk. Few, since every commit writes the chunk being filled again,
+ * and fewer where they are long; many enough that the index stays small. Rows
+ * of a few bytes share a page, or reading /step would be one disk access for 16
+ * numbers. bench/log shows what each costs. */
 #define CHUNK_ROWS 16
-#define CHUNK_BYTES_MIN 1024U
+#define CHUNK_BYTES_MIN 4096U
+#define CHUNK_BYTES_SHARED (64U << 10) /* by several rows */
 #define CHUNK_BYTES_MAX (1U << 20)
 
 enum scale { LAYER, MODE, REPLICA, PAIR, STEP, SCALES };
@@ -197,7 +199,7 @@ static void choose_chunk(const hsize_t row[GE_RANK_MAX], size_t size,
     chunk[0] = CHUNK_ROWS;
     while (chunk[0] * bytes < CHUNK_BYTES_MIN)
         chunk[0] *= 2;
-    while (chunk[0] > 1 && chunk[0] * bytes > CHUNK_BYTES_MAX)
+    while (chunk[0] > 1 && chunk[0] * bytes > CHUNK_BYTES_SHARED)
         chunk[0] /= 2;
     if (bytes > CHUNK_BYTES_MAX)
         chunk[1] = line < CHUNK_BYTES_MAX ? CHUNK_BYTES_MAX / line : 1;

@@ -13,7 +13,7 @@ const struct ge_field_info ge_fields[GE_FIELDS] = {GE_FIELD_MAP(FIELD_INFO)};
 
 #undef FIELD_INFO
 
-#define RULE_NAME(id, name) [GE_RULE_##id] = name,
+#define RULE_NAME(id, name) [GE_RULE_##id] = (name),
 
 const char *const ge_rule_names[GE_RULES] = {GE_RULE_MAP(RULE_NAME)};
 

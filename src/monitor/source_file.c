@@ -36,6 +36,8 @@ static void look(struct ge_source *source, double patience,
     const struct file_source *s = self(source);
 
     (void)patience;
+    if (view->status >= GRADECHO_OK) /* else it is told already */
+        view->status = ge_gradients_check(s->file);
     view->ready = s->next < s->samples;
     view->oldest = view->newest = (int64_t)s->next;
 }
@@ -75,10 +77,11 @@ static bool present(const struct ge_source *source, size_t j, size_t layer)
 static const float *direct(const struct ge_source *source, size_t j,
                            size_t layer)
 {
-    (void)source;
-    (void)j;
-    (void)layer;
-    return NULL;
+    const struct file_source *s = const_self(source);
+    const uint32_t replica = (uint32_t)(s->first + j);
+
+    ge_gradients_use(s->file, s->next, replica, layer);
+    return ge_gradients_direct(s->file, s->next, replica, layer);
 }
 
 static gradecho_status read_entries(struct ge_source *source, size_t j,
@@ -91,9 +94,18 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
                              first, count, out);
 }
 
+static bool intact(struct ge_source *source)
+{
+    return ge_gradients_intact(self(source)->file);
+}
+
 static void release(struct ge_source *source)
 {
-    self(source)->next++;
+    struct file_source *s = self(source);
+
+    ge_gradients_release(s->file, s->next, (uint32_t)s->first,
+                         (uint32_t)s->count);
+    s->next++;
 }
 
 static void close_file(struct ge_source *source)
@@ -109,6 +121,7 @@ static const struct ge_source_ops file_ops = {
     .present = present,
     .direct = direct,
     .read = read_entries,
+    .intact = intact,
     .release = release,
     .close = close_file,
 };

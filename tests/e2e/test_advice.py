@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -29,7 +32,7 @@ from conftest import (
 )
 
 ROWS, COLS, MODES, BATCH, SAMPLES = 64, 96, 10, 16, 16
-SEEDS = range(8)
+SEEDS = range(6)
 EVERY = ("--set", "sample.echo_every=1")
 LAST = ("--set", f"sample.echo_every={SAMPLES - 1}")  # first and last: it is faster
 
@@ -102,10 +105,11 @@ def plant(folder: Path, seed: int, replicas: int) -> Plant:
 def plants(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Plant]:
-    return [
-        plant(tmp_path_factory.mktemp(f"plant{seed}"), seed, request.param)
-        for seed in SEEDS
-    ]
+    folders = [tmp_path_factory.mktemp(f"plant{seed}") for seed in SEEDS]
+    with ThreadPoolExecutor(2) as pool:
+        return list(
+            pool.map(lambda seed: plant(folders[seed], seed, request.param), SEEDS)
+        )
 
 
 def assert_within_errors(
@@ -326,6 +330,29 @@ def test_layers_and_the_model_agree(mixed: Path) -> None:
     assert layers["clear"]["echo_step"] == 6
     assert layers["bias"]["echo_step"] is None
     assert layers["bias"]["advice"]["saving"]["rest"] > 0.5
+
+
+def test_a_layer_without_echo_has_that_of_its_last(mixed: Path, tmp_path: Path) -> None:
+    """As where layers take turns."""
+    log = tmp_path / "log.h5"
+    shutil.copy(mixed, log)
+    before = json.loads(inspect(mixed, "--json", "--step", "5"))
+    after = json.loads(inspect(mixed, "--json"))
+    with h5py.File(log, "r+") as file:
+        place = [name.decode() for name in file["layer"]].index("clear")
+        for name, data in file.items():
+            if data.ndim == 3 and name != "replica_noise":
+                data[6, place] = np.nan
+    found = json.loads(inspect(log, "--json"))
+    assert found["echo_step"] == 6
+    for i, of in ((0, before), (1, after)):
+        name = ("clear", "noisy")[i]
+        layer, expected = (
+            next(x for x in y["layers"] if x["layer"] == name) for y in (found, of)
+        )
+        assert layer["echo_step"] == (4, 6)[i]
+        assert layer["echo"] == expected["echo"]
+        assert layer["advice"]["trust"] == expected["advice"]["trust"]
 
 
 def test_every_name_is_documented(mixed: Path) -> None:

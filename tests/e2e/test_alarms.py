@@ -5,7 +5,6 @@ written, and that nothing of it can hold up the measuring.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -29,14 +28,14 @@ from conftest import (
 )
 
 sys.path.insert(0, str(TREE / "python"))
-from gradecho.reader import open_log  # noqa: E402
+from gradecho.reader import open_log
 
 SAMPLES, REPLICAS = 40, 4
 LAYERS = ("a/weight", 'b "x"\\')
-RULES = (
-    "same_data not_finite lost hot_replica dropped noise_scale "
-    "layer_noise_scale knee pure_noise"
-).split()
+RULES = [
+    "same_data", "not_finite", "lost", "hot_replica", "dropped", "noise_scale",
+    "layer_noise_scale", "knee", "pure_noise",
+]
 WINDOW = ("--set", "alarms.samples=5")
 
 
@@ -157,8 +156,8 @@ def test_the_command_gets_the_alarm_and_nothing_of_ours(
     script.write_text(
         "import os, json\n"
         "env = {k: v for k, v in os.environ.items() if 'GRADECHO_ALARM' in k}\n"
-        "env['files'] = [os.readlink(f'/proc/self/fd/{n}')\n"
-        "                for n in range(3, 100) if os.path.exists(f'/proc/self/fd/{n}')]\n"
+        "paths = [f'/proc/self/fd/{n}' for n in range(3, 100)]\n"
+        "env['files'] = [os.readlink(p) for p in paths if os.path.exists(p)]\n"
         f"print(json.dumps(env), file=open({str(out)!r}, 'a'))\n"
     )
     log = tmp_path / "l.h5"

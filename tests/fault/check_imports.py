@@ -21,7 +21,7 @@ EXCLUDED = {
         r"__tls_get_addr __errno_location __stack_chk_fail __ctype_b_loc"
     ),
     "arithmetic": (
-        r"ceil copysign cos erfc exp exp2 floor fmax fmin hypot ldexp log log10 log1p lrint pow rint sin "
+        r"ceil copysign cos erfc exp exp2 floor fmax fmin frexp hypot ldexp log log10 log1p lrint pow rint sin "
         r"sincos sqrt "
         r"cblas_\w+"
     ),

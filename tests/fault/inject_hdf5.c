@@ -113,6 +113,7 @@ CALLS(herr_t, H5Sselect_hyperslab,
 OPENS(H5Tcopy, (hid_t id), (id))
 CLOSES(H5Tclose)
 CALLS(H5T_class_t, H5Tget_class, (hid_t id), (id))
+CALLS(htri_t, H5Tequal, (hid_t a, hid_t b), (a, b))
 CALLS(htri_t, H5Tis_variable_str, (hid_t id), (id))
 CALLS(herr_t, H5Tset_cset, (hid_t id, H5T_cset_t set), (id, set))
 CALLS(herr_t, H5Tset_size, (hid_t id, size_t size), (id, size))
@@ -143,4 +144,5 @@ CALLS(herr_t, H5Pset_alignment, (hid_t id, hsize_t from, hsize_t to),
       (id, from, to))
 CALLS(herr_t, H5Pset_file_locking, (hid_t id, hbool_t use, hbool_t ignore),
       (id, use, ignore))
+FAULT_CALL(FAULT_HDF5, haddr_t, H5Dget_offset, (hid_t id), (id), HADDR_UNDEF, 0)
 FAULT_CALL(FAULT_HDF5, hsize_t, H5Dget_storage_size, (hid_t id), (id), 0, 0)

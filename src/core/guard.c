@@ -22,6 +22,18 @@ _Static_assert(ATOMIC_POINTER_LOCK_FREE == 2 && ATOMIC_LONG_LOCK_FREE == 2 &&
                    ATOMIC_BOOL_LOCK_FREE == 2,
                "a signal handler must not meet a lock");
 
+/* Zeros in the place of a mapping. Not on POSIX's list for handlers; on Linux
+ * mmap() is a bare system call. Writable, for the page that has the consumer's
+ * line; where the system does not promise so much memory, just readable. */
+static bool replace(void *base, size_t bytes)
+{
+    const int flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+    return mmap(base, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) !=
+               MAP_FAILED ||
+           mmap(base, bytes, PROT_READ, flags, -1, 0) != MAP_FAILED;
+}
+
 /* True if the fault was in a watched mapping, and reading can go on. */
 static bool take(const void *address)
 {
@@ -34,11 +46,7 @@ static bool take(const void *address)
 
         if (base == NULL || (uintptr_t)address - (uintptr_t)base >= bytes)
             continue;
-        /* Not on POSIX's list for handlers; on Linux it is a bare system call.
-         * Writable, for the page that has the consumer's line. */
-        if (mmap(base, bytes, PROT_READ | PROT_WRITE,
-                 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-                 0) == MAP_FAILED)
+        if (!replace(base, bytes))
             return false;
         /* Release: pairs with the acquire in ge_guard_broken(). */
         atomic_store_explicit(&watched[i].broken, true, memory_order_release);

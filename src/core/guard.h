@@ -1,8 +1,9 @@
 /*
  * guard.h - a mapped file that shrinks costs its data, not the process.
  *
- * Touching a page that lies beyond the end of a file is a SIGBUS, and whoever
- * may write a trainer's file can cut it off while the monitor reads. A handler,
+ * Touching a page that lies beyond the end of a file, or that the disk does not
+ * give, is a SIGBUS, and whoever may write a trainer's segment or a file of
+ * gradients can cut it off while the monitor reads. A handler,
  * installed when a mapping is added, puts zeros in the place of
  * the whole mapping and marks it as broken; the reader goes on and asks
  * afterwards. A SIGBUS from elsewhere goes to whom it went before.
@@ -11,8 +12,8 @@
  * the training it runs in. Add and remove from one thread; any thread may
  * touch the memory.
  */
-#ifndef GRADECHO_HANDOFF_GUARD_H
-#define GRADECHO_HANDOFF_GUARD_H
+#ifndef GRADECHO_CORE_GUARD_H
+#define GRADECHO_CORE_GUARD_H
 
 #include <stdbool.h>
 #include <stddef.h>
