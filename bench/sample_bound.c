@@ -66,7 +66,7 @@ static double noise_bound(size_t entries, size_t width)
 {
     char *gradient = room(entries, width);
     float *piece = room(PIECE, sizeof *piece);
-    double best = INFINITY;
+    double best = (double)INFINITY;
 
     for (int i = 0; i < REPEATS; i++) {
         const double start = begin();
@@ -95,7 +95,7 @@ static void product_times(const struct model_layer *shape, const float *a,
 
     for (size_t i = 0; i < (size_t)n * MODES; i++)
         v[i] = 1e-3F;
-    *one = *many = INFINITY;
+    *one = *many = (double)INFINITY;
     for (int i = 0; i < REPEATS; i++) {
         double start = begin();
 
