@@ -93,7 +93,7 @@ static double begin_cost(gradecho *handle, gradecho_status answer)
     int others = 0;
 
     for (int i = 0; i < CALLS; i++)
-        others += gradecho_begin(handle, 2 * i + 1) != answer;
+        others += gradecho_begin(handle, 2 * (i + SLOTS) + 1) != answer;
     if (others != 0)
         exit(1);
     return (seconds(CLOCK_THREAD_CPUTIME_ID) - start) / CALLS * 1e9;
@@ -144,7 +144,7 @@ static void begin_costs(void)
     ge_consumer_detach(&consumer);
     attach_and_die();
     for (int i = 0; i < SLOTS; i++)
-        hand_over(handle, i, data);
+        hand_over(handle, SLOTS + i, data);
     printf("begin(), monitor killed: %6.1f ns\n",
            begin_cost(handle, GRADECHO_NOT_WANTED));
     gradecho_close(&handle);

@@ -186,8 +186,7 @@ static double sample(struct bench *b)
 {
     gradecho_status local = GRADECHO_OK;
 
-    need(ge_engine_measure(b->engine, 1, -1, &b->row, &local) ==
-                 GRADECHO_OK &&
+    need(ge_engine_measure(b->engine, 1, -1, &b->row, &local) == GRADECHO_OK &&
              local == GRADECHO_OK,
          "the sample fails");
     return (double)NAN;

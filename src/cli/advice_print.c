@@ -237,7 +237,7 @@ static const char *batch_cell(const struct ge_told *told, char *text,
 static void print_row(const char *name, int width, const struct ge_advice *a,
                       FILE *out)
 {
-    char text[32], trust[48] = "-", saving[48] = "-", rest[36];
+    char text[32], trust[48] = "-", saving[48] = "-", rest[sizeof text + 1];
 
     fprintf(out, "%-*.*s  %9s", width, width, name,
             isnan(a->at_least)
