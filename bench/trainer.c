@@ -21,6 +21,8 @@
 
 enum { SIDE = 1024, WORK = 512, UNCOUNTED = 2, NAME = 32 };
 
+static const size_t square = (size_t)WORK * WORK;
+
 static double cpu_seconds(void)
 {
     struct rusage use;
@@ -109,7 +111,7 @@ int main(int argc, char **argv)
 
     float *own = room_for(entries, sizeof *own);
     float *mean = room_for(entries, sizeof *mean);
-    float *work = room_for(3 * WORK * WORK, sizeof *work);
+    float *work = room_for(3 * square, sizeof *work);
     double *times = room_for((size_t)steps, sizeof *times);
     gradecho *handle = watch(layers, rank, size);
     const struct timespec idle = {pause / 1000, pause % 1000 * 1000000};
@@ -125,8 +127,8 @@ int main(int argc, char **argv)
         }
         for (int p = 0; p < products; p++)
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, WORK, WORK,
-                        WORK, 1.0F, work, WORK, work + WORK * WORK, WORK, 0.0F,
-                        work + 2 * WORK * WORK, WORK);
+                        WORK, 1.0F, work, WORK, work + square, WORK, 0.0F,
+                        work + 2 * square, WORK);
         for (size_t i = 0; i < entries; i++) /* differs, step by step */
             own[i] =
                 (float)((i * 2654435761U + (size_t)(s + rank)) % 1021) - 510.0F;
