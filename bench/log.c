@@ -68,7 +68,7 @@ static size_t raw_bytes(const struct ge_dimensions *dims)
 static void fill(struct ge_row *row, size_t index, size_t echo_every)
 {
     ge_row_clear(row);
-    row->step = (long long)(10 * index);
+    row->step = 10 * (long long)index;
     for (int f = 0; f < GE_FIELDS; f++) {
         const enum ge_shape shape = ge_fields[f].shape;
         const bool modal = shape == GE_PER_MODE || f == GE_SIGNAL_MODES;

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,35 @@ def test_a_leftover_of_a_dead_trainer_is_replaced(training: Training) -> None:
     assert log["step"].tolist() == [0, 1, 2]
     assert log["replicas"].tolist() == [1, 1, 1]
     assert np.isnan(log["sigma2"]).all()  # one replica only
+
+
+def cpu_seconds(session: str) -> dict[int, float]:
+    """Of each monitor of the session, by its process id."""
+    seconds = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(folder / "exe") != os.path.realpath(program("GRADECHO_BIN")):
+                continue
+            if session.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+                ticks = int(fields[11]) + int(fields[12])
+                seconds[int(folder.name)] = ticks / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def test_monitors_that_wait_sleep(training: Training) -> None:
+    """Some 0.1 % of a core; one that polled without sleeping would take most of
+    one, half of one where two share it. A busy machine makes it less."""
+    training.train(2, steps=2, paced=1)
+    monitor = training.monitor(2, *EVERY)
+    training.step()
+    with training.follow() as file:
+        wait_rows(file, 1)
+    before = cpu_seconds(training.session)
+    assert len(before) == 2
+    time.sleep(3)
+    after = cpu_seconds(training.session)
+    for pid, seconds in before.items():
+        assert after[pid] - seconds < 0.1 * 3
+    training.step()
+    same_rows(ends_well(training, monitor), [0, 1], ranks=(0, 1))
