@@ -132,7 +132,7 @@ static bool look(struct ge_ritz *r)
 static bool in_the_bulk(const struct ge_ritz *r, size_t k)
 {
     const double value = sqrt(fmax(r->values[r->d - 1 - k], 0.0));
-    double least = INFINITY, largest = 0.0, mean = 0.0;
+    double least = (double)INFINITY, largest = 0.0, mean = 0.0;
 
     for (size_t i = r->d - WINDOW; i < r->d; i++) {
         const double end = sqrt(r->diagonal[i] + 2.0 * r->beside[i]);
