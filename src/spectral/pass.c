@@ -2,7 +2,7 @@
 
 /* Vectors of 16 floats: whatever registers there are, the compiler splits them.
  * GNU C, as gcc and clang have it. */
-enum { LANES = 16, SUMS = 4, GROUP = 4 };
+enum { LANES = 16, SUMS = 4, STRIDE = SUMS * LANES, GROUP = 4 };
 typedef float vec __attribute__((vector_size(LANES * sizeof(float)),
                                  aligned(sizeof(float)), may_alias));
 
@@ -15,7 +15,7 @@ static ALWAYS_INLINE float dot(const float *a, const float *v, size_t length)
     size_t j = 0;
     float total = 0.0F;
 
-    for (; j + SUMS * LANES <= length; j += SUMS * LANES)
+    for (; j + STRIDE <= length; j += STRIDE)
         for (size_t i = 0; i < SUMS; i++)
             sum[i] += *(const vec *)(a + j + i * LANES) *
                       *(const vec *)(v + j + i * LANES);
