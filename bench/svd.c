@@ -4,9 +4,10 @@
  * usage: bench_svd FILE ROWS COLS MODES REPEATS TOLERANCE [START]
  *
  * FILE and START hold float32 matrices, row-major. Prints the best time of
- * REPEATS, in milliseconds, the steps taken, and how many modes converged;
- * writes FILE.modes: s [MODES], u [MODES x ROWS], v [MODES x COLS], float32.
- * With START, its modes are found first (not timed) and given as a start.
+ * REPEATS, in milliseconds, the passes over the matrix, and how many modes
+ * converged; writes FILE.modes: s [MODES], u [MODES x ROWS], v [MODES x COLS],
+ * float32. With START, its modes are found first (not timed) and given as a
+ * start.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,7 +63,7 @@ int main(int argc, char **argv)
     struct ge_modes found, near;
     ge_lanczos *lanczos = NULL;
     ge_svd *svd = NULL; /* sets the number of BLAS threads */
-    size_t steps = 0, converged = 0;
+    size_t passes = 0, converged = 0;
     double best = 1e9;
 
     check(ge_svd_create(1, tolerance, &svd));
@@ -80,14 +81,14 @@ int main(int argc, char **argv)
 
         check(ge_lanczos_leading(lanczos, GE_WHOLE(a, rows, cols),
                                  argc == 8 ? &near : NULL, tolerance, &found,
-                                 &steps));
+                                 &passes));
         const double taken = now() - began;
 
         best = taken < best ? taken : best;
     }
     while (converged < modes && (double)found.r[converged] < tolerance)
         converged++;
-    printf("%.6f %zu %zu\n", 1e3 * best, steps, converged);
+    printf("%.6f %zu %zu\n", 1e3 * best, passes, converged);
 
     char path[4096];
     snprintf(path, sizeof path, "%s.modes", argv[1]);

@@ -110,6 +110,9 @@ enum ge_type { GE_I64, GE_F64, GE_F32 };
       "modes that pass the significance test")                                 \
     X(S_MEAN, "s_mean", GE_PER_MODE, GE_F32, "[g]",                            \
       "singular value of the mean gradient")                                   \
+    X(RESIDUAL, "residual", GE_PER_MODE, GE_F32, "1",                          \
+      "relative residual of the mean's mode, norm of A'u - s v over s; below " \
+      "svd.tolerance: converged; missing where LAPACK found the mode")         \
     X(S_REPLICA, "s_replica", GE_PER_MODE, GE_F32, "[g]",                      \
       "singular value of one replica, mean over replicas")                     \
     X(S_EST, "s_est", GE_PER_MODE, GE_F32, "[g]",                              \

@@ -210,6 +210,7 @@ static void record_modes(ge_engine *engine, const struct target *t,
         struct ge_echo echo;
 
         *mode_value(t, GE_S_MEAN, k) = (double)reference->s[k];
+        *mode_value(t, GE_RESIDUAL, k) = (double)reference->r[k];
         /* The null space of a gradient whose rows add up to 0, as those of a
          * softmax do, is the same in all replicas: an echo of nothing. */
         if ((double)reference->s[k] <= floor)

@@ -1,28 +1,22 @@
 /*
- * lanczos.h - leading modes by Golub-Kahan-Lanczos bidiagonalisation.
+ * lanczos.h - leading modes by Lanczos' method on A'A.
  *
- * From one start vector, A is reduced to a small upper bidiagonal B by
- * alternating products with A and A',
+ * From one start vector, A'A is reduced to a small tridiagonal T,
  *
- *     A V = U B,   A' U = V B' + beta v e_d'      (d steps)
+ *     A'A V = V T + beside v e_d'                  (d steps)
  *
- * with both bases kept orthonormal to rounding. The singular values of B
- * approach those of A from the outside of its spectrum; mode k has the residual
- * ||A' u_k - s_k v_k|| = beta |last entry of B's k-th left vector|, known
- * without touching A (G. H. Golub and W. Kahan, 1965).
+ * with V kept orthonormal to rounding. Its eigenvalues approach the squares of
+ * A's singular values from the outside of the spectrum; ritz.h says how good
+ * they are, and when it is enough. Only V is made orthogonal: that of the left
+ * vectors follows (H. D. Simon and H. Zha, 2000).
  *
- * Single vectors, because a gradient here costs one pass over its memory per
- * step whatever is done with it: a matrix-vector product runs at the speed of
- * the cache or memory that holds A, and one vector learns the most per pass.
+ * A step costs one pass over A, in which both products are formed (pass.h), and
+ * little else. Single vectors, because the pass runs at the speed of the cache
+ * or memory that holds A, and one vector learns the most per pass.
  *
- * When it stops. A gradient is a few modes above a bulk of noise, and a mode
- * inside the bulk has no direction of its own that anybody could use: nothing
- * is spent on it. After d steps a mode at relative height h above the bulk's
- * end has converged like exp(-2 d acosh(1 + h)): above 1.05 a residual falls
- * hundredfold in eight steps. So it ends when all wanted modes are below the
- * tolerance, or when the first that is not has stayed the same and has not
- * fallen by a factor of three in eight steps. No guess of where the bulk ends
- * is needed, which no formula knows for the noise of a real gradient.
+ * Squares do not cost digits here. A v is kept for each v, so u and s come from
+ * A itself; and where a strong mode's square would drown a weak one's, it is
+ * already in V, and what rounding brings back of it is taken out again.
  */
 #ifndef GRADECHO_SPECTRAL_LANCZOS_H
 #define GRADECHO_SPECTRAL_LANCZOS_H
@@ -42,9 +36,11 @@ size_t ge_lanczos_most_steps(size_t count);
 
 /* The first modes->count modes of a. Deterministic.
  *
- * \param a          finite entries, the shape of `modes`; read 2 d times
- * \param start      modes of a similar matrix of the same shape, or NULL:
- *                   saves steps, does not change what is converged to
+ * \param a          finite entries, the shape of `modes`
+ * \param start      modes of a similar matrix of the same shape, or NULL.
+ *                   They save a few steps. What they have nothing of is found
+ *                   all the same if it stands well above the bulk; without
+ *                   them, also if it stands 5 % above
  * \param tolerance  relative residual ||A' u - s v|| / s at which a mode counts
  *                   as converged, > 0
  * \param modes      ge_lanczos_most_steps(count) <= min(rows, cols); filled on
@@ -52,13 +48,14 @@ size_t ge_lanczos_most_steps(size_t count);
  *                   not converge, for they do not stand out of the bulk, have
  *                   a residual above the tolerance: their s is a little low,
  *                   their vectors are unit and orthogonal, and no more
- * \param steps      d; may be NULL
+ * \param passes     times that A was read: d + 1, more if A has few modes; may
+ *                   be NULL
  * \return GRADECHO_E_ARG      the matrix is too small for so many modes
  *         GRADECHO_E_NUMERIC  LAPACK failed on B
  *         GRADECHO_E_NOMEM */
 GRADECHO_MUST_CHECK gradecho_status
 ge_lanczos_leading(ge_lanczos *lanczos, const struct ge_matrix *a,
                    const struct ge_modes *start, double tolerance,
-                   struct ge_modes *modes, size_t *steps);
+                   struct ge_modes *modes, size_t *passes);
 
 #endif

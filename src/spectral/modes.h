@@ -20,7 +20,8 @@ struct ge_modes {
     float *u; /* [count x rows], each mode contiguous, unit norm */
     float *v; /* [count x cols] */
     float *s; /* [count + 1]; the last: the first value left out, 0 if none */
-    float *r; /* [count] relative residuals ||A' u - s v|| / s */
+    float *r; /* [count] relative residuals ||A' u - s v|| / s; NaN: LAPACK's,
+                 which has none to tell */
     float *block; /* the one allocation behind u, v, s and r */
 };
 

@@ -3,6 +3,7 @@
 #include <cblas.h>
 #include <lapacke.h>
 #include <limits.h>
+#include <math.h>
 #include <string.h>
 
 #include "lanczos.h"
@@ -59,7 +60,8 @@ static void collect(const ge_svd *svd, size_t least, struct ge_modes *modes)
 
     memcpy(modes->s, values, modes->count * sizeof(float));
     modes->s[modes->count] = modes->count < least ? values[modes->count] : 0.0F;
-    memset(modes->r, 0, modes->count * sizeof(float));
+    for (size_t k = 0; k < modes->count; k++)
+        modes->r[k] = (float)NAN;
     memcpy(modes->v, left, modes->count * modes->cols * sizeof(float));
     for (size_t k = 0; k < modes->count; k++)
         for (size_t i = 0; i < modes->rows; i++)

@@ -2,8 +2,8 @@
  * svd.h - the leading singular modes of one layer's gradient.
  *
  * The one door to singular values: whoever asks names the matrix and how many
- * modes it wants. A few modes of a large matrix are found by Lanczos
- * bidiagonalisation (lanczos.h), all others by LAPACK's divide and conquer on
+ * modes it wants. A few modes of a large matrix are found by Lanczos'
+ * method (lanczos.h), all others by LAPACK's divide and conquer on
  * the whole matrix (sgesdd).
  *
  * Single precision: a singular value is accurate to about 1e-6 of the largest,

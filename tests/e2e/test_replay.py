@@ -437,6 +437,17 @@ def test_a_layer_of_zeros_has_neither_noise_nor_echo(
 # ---- when, and in which units ----
 
 
+def test_residuals_say_what_has_converged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(13)
+    small, large = single(noisy(rng, (12, 20), 1, 3)), rng.standard_normal((1, 3, 130, 140))
+    large += 60.0 * np.outer(np.ones(130), np.ones(140)) / np.sqrt(130 * 140)
+    path = write_gradients(tmp_path / "g.h5", {"small": small, "large": single(large)})
+    log, _ = replay(path, tmp_path / "log.h5")
+    assert np.isnan(log.of("small", "residual")).all()  # by LAPACK
+    residual = log.of("large", "residual")[0]
+    assert 0 <= residual[0] < 1e-3 < residual[15]  # the last is in the bulk
+
+
 def test_echo_every_is_honoured(tmp_path: Path) -> None:
     rng = np.random.default_rng(12)
     data = single(noisy(rng, (12, 20), 7, 3))

@@ -237,17 +237,9 @@ FAULT_CALL(FAULT_LAPACK, lapack_int, LAPACKE_sgesdd_work,
             lapack_int ldvt, float *work, lapack_int lwork, lapack_int *iwork),
            (layout, job, m, n, a, lda, s, u, ldu, vt, ldvt, work, lwork, iwork),
            1, 0)
-FAULT_CALL(FAULT_LAPACK, lapack_int, LAPACKE_dbdsdc_work,
-           (int layout, char uplo, char compq, lapack_int n, double *d,
-            double *e, double *u, lapack_int ldu, double *vt, lapack_int ldvt,
-            double *q, lapack_int *iq, double *work, lapack_int *iwork),
-           (layout, uplo, compq, n, d, e, u, ldu, vt, ldvt, q, iq, work, iwork),
-           1, 0)
-FAULT_CALL(FAULT_LAPACK, lapack_int, LAPACKE_dbdsqr_work,
-           (int layout, char uplo, lapack_int n, lapack_int ncvt,
-            lapack_int nru, lapack_int ncc, double *d, double *e, double *vt,
-            lapack_int ldvt, double *u, lapack_int ldu, double *c,
-            lapack_int ldc, double *work),
-           (layout, uplo, n, ncvt, nru, ncc, d, e, vt, ldvt, u, ldu, c, ldc,
-            work),
-           1, 0)
+FAULT_CALL(FAULT_LAPACK, lapack_int, LAPACKE_dsteqr_work,
+           (int layout, char compz, lapack_int n, double *d, double *e,
+            double *z, lapack_int ldz, double *work),
+           (layout, compz, n, d, e, z, ldz, work), 1, 0)
+FAULT_CALL(FAULT_LAPACK, lapack_int, LAPACKE_dsterf_work,
+           (lapack_int n, double *d, double *e), (n, d, e), 1, 0)
