@@ -96,7 +96,7 @@ static float bell(uint64_t *state)
 /* Vectors of about unit length, [MODEL_MODES x length]. */
 static float *draw_vectors(uint64_t *state, size_t length)
 {
-    float *vectors = malloc(MODEL_MODES * length * sizeof *vectors);
+    float *vectors = calloc(MODEL_MODES * length, sizeof *vectors);
 
     if (vectors == NULL)
         exit(1);
@@ -126,7 +126,7 @@ void model_fill(const struct model_layer *shape, size_t layer, uint64_t replica,
     const size_t rows = shape->rows, cols = shape->cols;
     uint64_t truth = layer * 1000003, state = truth + (replica + 1) * 7919;
     float *u = draw_vectors(&truth, rows), *v = draw_vectors(&truth, cols);
-    float *row = malloc(cols * sizeof *row);
+    float *row = calloc(cols, sizeof *row);
     const double end = 1e-3 * (sqrt((double)rows) + sqrt((double)cols));
     const float size = (float)(1e-3 * noise);
 
