@@ -26,7 +26,7 @@
 #include "try.h"
 #include "writer.h"
 
-enum { COMMIT_EVERY = 1000, NAME_BYTES = 32 };
+enum { COMMIT_EVERY = 1000, NAME_BYTES = 40 };
 
 struct job {
     bool measure, killed;

@@ -19,7 +19,7 @@
 
 #include "gradecho/handoff.h"
 
-enum { SIDE = 1024, WORK = 512, UNCOUNTED = 2, NAME = 32 };
+enum { SIDE = 1024, WORK = 512, UNCOUNTED = 2, NAME = 40 };
 
 static const size_t square = (size_t)WORK * WORK;
 

@@ -144,9 +144,10 @@ def _misfit(log: Log) -> Finding:
     if not np.isfinite(values).any():
         return Finding(name, "not known; it takes signal modes", True)
     layer = int(np.nanargmax(values))
+    step = log.steps[log.last_echo_rows()[layer]]
     return Finding(
         name,
-        f"{values[layer]:.2f}: {log.layers[layer].name}, step {log.steps[log.last_echo_rows()[layer]]}",
+        f"{values[layer]:.2f}: {log.layers[layer].name}, step {step}",
         bool(values[layer] <= MISFIT),
         "use the measured echoes, not what the noise variance predicts",
     )

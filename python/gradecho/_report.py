@@ -149,8 +149,8 @@ def _verdict(log: Log) -> str:
         counts = counts[counts >= 0]
         measured = int((log.last_echoes("s_mean") > 0).sum())
         said.append(
-            f"Up to step {log.steps[rows[-1]]:,}, {int(counts.sum())} of the {measured} "
-            f"leading modes in {_count(len(counts), 'layer')} are signal."
+            f"Up to step {log.steps[rows[-1]]:,}, {int(counts.sum())} of the "
+            f"{measured} leading modes in {_count(len(counts), 'layer')} are signal."
         )
     return " ".join(said)
 

@@ -148,7 +148,10 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
             *("gcc", "-shared", "-fPIC", "-w", "-D_GNU_SOURCE", "-DGRADECHO_BUILD"),
             *("-I", TREE / "include", "-I", TREE / "src/core"),
             *("-I", TREE / "src/handoff", other, "-o", library),
-            *(TREE / "src/core" / f for f in ("memory.c", "message.c", "try.c")),
+            *(
+                TREE / "src/core" / f
+                for f in ("machine.c", "memory.c", "message.c", "try.c")
+            ),
             *(TREE / "src/handoff" / f for f in ("segment.c", "convert.c")),
         )
         told = stubborn(sys.executable, GRADECHO_LIBRARY=str(library))
