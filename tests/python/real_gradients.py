@@ -90,7 +90,7 @@ def measure(program: str, gradients: Path, tolerance: float) -> dict[str, np.nda
     log = gradients.with_suffix(f".{tolerance}.h5")
     subprocess.run(
         [program, "replay", gradients, "--log", log]
-        + ["--set", "sample.echo_every=1", "--set", f"svd.tolerance={tolerance}"],
+        + f"--set sample.echo_every=1 --set svd.tolerance={tolerance}".split(),
         check=True,
     )
     with h5py.File(log) as file:
