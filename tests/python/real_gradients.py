@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The truncated SVD on gradients that nobody planted.
 
-Trains a small transformer on this tree's own text (PyTorch, half a minute), keeps
+Trains a small transformer on a text that Debian has (PyTorch, half a minute), keeps
 6 replicas of its gradients at 5 steps, and replays them twice: by LAPACK's complete
 SVD (svd.tolerance: 0) and by the default. A mode with an echo of 0.5 or more must
 have the same echo to 1e-3. Modes inside the bulk are not converged to: their echoes,
@@ -24,7 +24,6 @@ import h5py
 import numpy as np
 import torch
 
-TREE = Path(__file__).resolve().parents[2]
 WIDTH, LENGTH, BATCH, REPLICAS = 256, 64, 16, 6
 STEPS = (2, 20, 80, 160, 240)
 
@@ -47,8 +46,7 @@ class Network(torch.nn.Module):
 
 
 def text() -> torch.Tensor:
-    files = sorted(TREE.glob("docs/*.md")) + sorted(TREE.glob("src/*/*.c"))
-    words = "".join(file.read_text() for file in files)
+    words = Path("/usr/share/common-licenses/GPL-3").read_text()
     index = {symbol: i for i, symbol in enumerate(sorted(set(words)))}
     return torch.tensor([index[symbol] for symbol in words])
 
