@@ -179,8 +179,6 @@ static gradecho_status allocate(ge_engine *engine)
     GE_TRY(allocate_exchange(engine));
     if (ge_comm_rank(engine->comm) == 0)
         GE_TRY(allocate_record(engine));
-    GE_TRY(ge_mean_create(engine->comm, engine->piece, engine->wide,
-                          &engine->mean));
 fail:
     return status;
 }
@@ -228,6 +226,7 @@ gradecho_status ge_engine_create(ge_comm *comm, const struct ge_config *config,
         local = allocate(made);
     }
     GE_TRY(ge_comm_agree(comm, local));
+    GE_TRY(ge_mean_create(comm, made->piece, made->wide, &made->mean));
     *engine = made;
     return GRADECHO_OK;
 fail:

@@ -63,6 +63,9 @@ FAULT_EXPORT int fcntl(int fd, int command, ...)
     return real(fd, command, argument);
 }
 
+FAULT_ACQUIRE(FAULT_SYSTEM, FAULT_FILE, int, memfd_create,
+              (const char *name, unsigned flags), (name, flags), -1, ENOSYS,
+              made >= 0)
 FAULT_RELEASE(FAULT_SYSTEM, FAULT_FILE, int, close, (int fd), (fd), fd, -1, EIO)
 SYSTEM(int, fstat, (int fd, struct stat *about), (fd, about), -1, EIO)
 SYSTEM(int, lstat, (const char *path, struct stat *about), (path, about), -1,
