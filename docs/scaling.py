@@ -54,7 +54,9 @@ def predict() -> None:
           f"{'on the network':>14} | sample.every for 1 %: copy, network")
     for share in (1, 8, 64):
         p = entries / share
-        copy, sent = 4 * p / COPY, mean(p, RANKS, MACHINE)
+        # Ranks with the same shard, and how many of them share a machine.
+        alike, near = RANKS // share, max(MACHINE // share, 1)
+        copy, sent = 4 * p / COPY, mean(p, alike, near)
         print(f"{p / 1e9:16.1f} B {4 * p / 1e9:6.1f} GB {copy:5.2f} s {sent / 1e9:7.1f} GB "
               f"{sent / NETWORK:12.2f} s | {copy / STEP / 0.01:10.0f} "
               f"{sent / NETWORK / STEP / 0.01:10.0f}")

@@ -28,6 +28,7 @@ static gradecho_status find_first(ge_comm *comm)
     gradecho_status status = GRADECHO_OK;
     const char *text = getenv("GRADECHO_NODE_RANKS");
     const long group = text != NULL ? strtol(text, NULL, 10) : 0;
+    const long mine = comm->node_rank;
     int *members = ge_alloc((size_t)comm->node_size, sizeof *members);
 
     GE_FAIL_IF(members == NULL, GRADECHO_E_NOMEM,
@@ -36,7 +37,7 @@ static gradecho_status find_first(ge_comm *comm)
                              comm->node));
     comm->first = members[0];
     if (group > 0 && group < comm->node_size)
-        comm->first = members[comm->node_rank / (int)group * (int)group];
+        comm->first = members[mine / group * group];
 fail:
     free(members);
     return status;

@@ -192,7 +192,9 @@ gradecho_status ge_neighbours_create(ge_comm *comm, size_t bytes,
     } else {
         local = make_part(comm, made, cards + (size_t)comm->rank * CARD, &fd);
     }
-    GE_TRY(ge_comm_agree(comm, local));
+    status = ge_comm_agree(comm, local);
+    if (status < GRADECHO_OK || local < GRADECHO_OK) /* the first has both */
+        goto fail;
     GE_TRY(ge_comm_max(comm, cards, size * CARD));
     GE_TRY(share(comm, made, cards, failed));
 fail:

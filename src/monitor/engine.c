@@ -225,7 +225,9 @@ gradecho_status ge_engine_create(ge_comm *comm, const struct ge_config *config,
         choose_partners(made);
         local = allocate(made);
     }
-    GE_TRY(ge_comm_agree(comm, local));
+    status = ge_comm_agree(comm, local);
+    if (status < GRADECHO_OK || made == NULL) /* the first has both */
+        goto fail;
     GE_TRY(ge_mean_create(comm, made->piece, made->wide, &made->mean));
     *engine = made;
     return GRADECHO_OK;
