@@ -155,14 +155,13 @@ static void rest(struct ge_waiting *waiting, double waited)
             sched_yield();
         return;
     }
-    ge_comm_sleep(waiting->pause);
-    waiting->pause = fmin(waiting->pause * 2.0, bulk ? 200e-6 : 2e-3);
+    /* A part of the wait so far: it may last that much too long. */
+    ge_comm_sleep(fmin(fmax(waited * 0.125, 25e-6), bulk ? 200e-6 : 2e-3));
 }
 
 struct ge_waiting ge_comm_begin_wait(enum ge_patience patience)
 {
-    return (struct ge_waiting){
-        .patience = patience, .start = MPI_Wtime(), .pause = 25e-6};
+    return (struct ge_waiting){.patience = patience, .start = MPI_Wtime()};
 }
 
 gradecho_status ge_comm_linger(ge_comm *comm, struct ge_waiting *waiting)

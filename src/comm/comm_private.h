@@ -41,7 +41,7 @@ gradecho_status ge_comm_tell(const char *call, int code);
 /* A wait under way; start from ge_comm_begin_wait(). */
 struct ge_waiting {
     enum ge_patience patience;
-    double start, pause; /* seconds */
+    double start; /* MPI_Wtime() */
     unsigned polls;
 };
 struct ge_waiting ge_comm_begin_wait(enum ge_patience patience);
