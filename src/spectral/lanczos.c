@@ -17,6 +17,10 @@
  * so that a mode that the start has not can come up. */
 static const double scattered = 0.3;
 
+/* By how much A may be larger or smaller than its start for that to tell the
+ * scale of the first step. */
+static const double far = 1e3;
+
 struct ge_lanczos {
     struct ge_room left, right; /* the images, the basis */
     struct ge_room floats, panel;
@@ -32,6 +36,7 @@ struct run {
     float *c;     /* [most] */
     struct ge_ritz *ritz;
     double scale;  /* largest norm met: what rounding errors are relative to */
+    double near;   /* what A's norm may be, from the start; or 0 */
     size_t passes; /* times that A was read */
     uint64_t seed;
 };
@@ -211,9 +216,10 @@ static void step(struct run *r)
 {
     const size_t j = r->ritz->d, m = r->m, n = r->n;
     float *y = r->y + j * m, *v = r->v + j * n, *next = v + n;
-    /* The first step tells how large A is. */
-    const bool both = j > 0 && r->scale >= (double)FLT_MIN;
-    float scale = both ? unit_of(r->scale) : 1.0F;
+    /* The first step tells how large A is, if the start does not. */
+    const double known = j > 0 ? r->scale : r->near;
+    bool both = known >= (double)FLT_MIN;
+    float scale = both ? unit_of(known) : 1.0F;
 
     if (both)
         multiply_both(r, v, scale, y, next);
@@ -223,6 +229,8 @@ static void step(struct run *r)
     const double length = norm(y, m), square = length * length;
 
     r->scale = fmax(r->scale, length);
+    if (j == 0 && both) /* not so if A is of another size */
+        both = length > known / far && length < known * far;
     if (!both) {
         scale = length >= (double)FLT_MIN ? unit_of(length) : 1.0F;
         multiply_by(y, m, (double)scale);
@@ -335,6 +343,7 @@ gradecho_status ge_lanczos_leading(ge_lanczos *lanczos,
                GRADECHO_E_NOMEM, "no memory for the SVD of a %zu x %zu layer",
                r.m, r.n);
     first_vector(&r, start);
+    r.near = start != NULL ? (double)start->s[0] : 0.0;
     while (!done) {
         step(&r);
         GE_FAIL_IF(!ge_ritz_done(r.ritz, &done), GRADECHO_E_NUMERIC,

@@ -48,8 +48,8 @@ size_t ge_lanczos_most_steps(size_t count);
  *                   not converge, for they do not stand out of the bulk, have
  *                   a residual above the tolerance: their s is a little low,
  *                   their vectors are unit and orthogonal, and no more
- * \param passes     times that A was read: d + 1, more if A has few modes; may
- *                   be NULL
+ * \param passes     times that A was read: d if the start's s[0] is close to
+ *                   A's, else d + 1, 2 d if A is 0; may be NULL
  * \return GRADECHO_E_ARG      the matrix is too small for so many modes
  *         GRADECHO_E_NUMERIC  LAPACK failed on B
  *         GRADECHO_E_NOMEM */

@@ -1,80 +1,38 @@
 #include "pass.h"
 
-/* Vectors of 16 floats: whatever registers there are, the compiler splits them.
- * GNU C, as gcc and clang have it. */
-enum { LANES = 16, SUMS = 4, STRIDE = SUMS * LANES, GROUP = 4 };
-typedef float vec __attribute__((vector_size(LANES * sizeof(float)),
-                                 aligned(sizeof(float)), may_alias));
+#include <stdbool.h>
 
+/* GNU C, as gcc and clang have it. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
-/* One row at a time: a stream that the hardware fetches ahead. */
-static ALWAYS_INLINE float dot(const float *a, const float *v, size_t length)
-{
-    vec sum[SUMS] = {{0}};
-    size_t j = 0;
-    float total = 0.0F;
+enum {
+    GROUP = 4,              /* rows used together */
+    LINE = 16,              /* floats of a cache line */
+    FIRST_LEVEL = 48 << 10, /* bytes of the cache next to the core, or so */
+};
 
-    for (; j + STRIDE <= length; j += STRIDE)
-        for (size_t i = 0; i < SUMS; i++)
-            sum[i] += *(const vec *)(a + j + i * LANES) *
-                      *(const vec *)(v + j + i * LANES);
-    for (; j + LANES <= length; j += LANES)
-        sum[0] += *(const vec *)(a + j) * *(const vec *)(v + j);
-    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    for (size_t i = 0; i < LANES; i++)
-        total += sum[0][i];
-    for (; j < length; j++)
-        total += a[j] * v[j];
-    return total;
-}
-
-/* w += sum_i c_i (row i of p). */
-static ALWAYS_INLINE void add_rows(const float *p, size_t rows, size_t cols,
-                                   const float *c, float *w)
-{
-    size_t j = 0;
-
-    for (; j + LANES <= cols; j += LANES) {
-        vec sum = *(const vec *)(w + j);
-
-        for (size_t i = 0; i < rows; i++)
-            sum += c[i] * *(const vec *)(p + i * cols + j);
-        *(vec *)(w + j) = sum;
-    }
-    for (; j < cols; j++)
-        for (size_t i = 0; i < rows; i++)
-            w[j] += c[i] * p[i * cols + j];
-}
-
-static ALWAYS_INLINE void pass(const float *p, size_t rows, size_t cols,
-                               const float *v, float scale, float *u, float *w)
-{
-    size_t i = 0;
-
-    for (; i + GROUP <= rows; i += GROUP) {
-        float c[GROUP];
-
-        for (size_t k = 0; k < GROUP; k++) {
-            u[i + k] = dot(p + (i + k) * cols, v, cols);
-            c[k] = scale * u[i + k];
-        }
-        add_rows(p + i * cols, GROUP, cols, c, w);
-    }
-    for (; i < rows; i++) {
-        u[i] = dot(p + i * cols, v, cols);
-        const float c = scale * u[i];
-
-        add_rows(p + i * cols, 1, cols, &c, w);
-    }
-}
+#define LANES 4
+#define NAME(name) name##_4
+#include "pass_lanes.h"
+#undef LANES
+#undef NAME
 
 #ifdef __x86_64__
+#define LANES 8
+#define NAME(name) name##_8
+#include "pass_lanes.h"
+#undef LANES
+#undef NAME
+
+#define LANES 16
+#define NAME(name) name##_16
+#include "pass_lanes.h"
+
 __attribute__((target("avx512f"))) static void pass_avx512(
     const float *p, size_t rows, size_t cols, const float *v, float scale,
     float *u, float *w)
 {
-    pass(p, rows, cols, v, scale, u, w);
+    pass_16(p, rows, cols, v, scale, u, w);
 }
 
 __attribute__((target("avx2"))) static void pass_avx2(const float *p,
@@ -83,7 +41,7 @@ __attribute__((target("avx2"))) static void pass_avx2(const float *p,
                                                       float scale, float *u,
                                                       float *w)
 {
-    pass(p, rows, cols, v, scale, u, w);
+    pass_8(p, rows, cols, v, scale, u, w);
 }
 #endif
 
@@ -97,5 +55,5 @@ void ge_pass(const float *p, size_t rows, size_t cols, const float *v,
         pass_avx2(p, rows, cols, v, scale, u, w);
     else
 #endif
-        pass(p, rows, cols, v, scale, u, w);
+        pass_4(p, rows, cols, v, scale, u, w);
 }

@@ -243,6 +243,9 @@ static void any_start_will_do(void **state)
     struct ge_modes truth = exact(a, M, N, MODES), found = room(M, N, MODES);
     struct ge_modes start = room(M, N, 4);
     double *other = orthonormal(&dice, 4, N);
+    const float sizes[] = {truth.s[0], 0.0F,  (float)NAN,
+                           1e-30F,     1e30F, (float)INFINITY};
+    size_t passes[COUNT_OF(sizes)];
 
     (void)state;
     for (int kind = 0; kind < 4; kind++) {
@@ -261,13 +264,23 @@ static void any_start_will_do(void **state)
                     start.v[k * N + i] -= (float)c * truth.v[j * N + i];
             }
         }
-        assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, found), &start,
-                                     tolerance, &found, NULL));
-        for (size_t k = 0; k < COUNT; k++) {
-            assert_true((double)found.r[k] < tolerance);
-            assert_true(fabs(dot(found.u + k * M, truth.u + k * M, M)) > 0.999);
-            assert_true(fabs(dot(found.v + k * N, truth.v + k * N, N)) > 0.999);
+        for (size_t size = 0; size < COUNT_OF(sizes); size++) {
+            start.s[0] = sizes[size];
+            assert_ok(ge_lanczos_leading(lanczos, WHOLE(a, found), &start,
+                                         tolerance, &found, passes + size));
+            for (size_t k = 0; k < COUNT; k++) {
+                const float *u = found.u + k * M, *v = found.v + k * N;
+
+                assert_true((double)found.r[k] < tolerance);
+                assert_true(fabs(dot(u, truth.u + k * M, M)) > 0.999);
+                assert_true(fabs(dot(v, truth.v + k * N, N)) > 0.999);
+            }
         }
+        /* One that tells how large the matrix is saves a pass; one that is
+         * wrong about it does no harm. */
+        assert_int_equal(passes[0] + 1, passes[1]);
+        for (size_t size = 2; size < COUNT_OF(sizes); size++)
+            assert_int_equal(passes[size], passes[1]);
     }
     free(a);
     free(other);
