@@ -24,8 +24,11 @@ const float *ge_engine_entries(ge_engine *engine, size_t j, size_t layer,
     const float *whole = source->ops->direct(source, j, layer);
     gradecho_status status = GRADECHO_OK;
 
-    if (whole != NULL)
+    if (whole != NULL) {
+        if (source->ops->use != NULL)
+            source->ops->use(source, j, layer, first, count);
         return whole + first;
+    }
     status = source->ops->read(source, j, layer, first, count, scratch);
     if (status < GRADECHO_OK) {
         memset(scratch, 0, count * sizeof *scratch);

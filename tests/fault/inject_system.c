@@ -9,6 +9,7 @@
 #include <langinfo.h>
 #include <lapacke.h>
 #include <locale.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -103,6 +104,10 @@ SYSTEM(int, mprotect, (void *base, size_t bytes, int access),
        (base, bytes, access), -1, ENOMEM)
 SYSTEM(int, madvise, (void *base, size_t bytes, int advice),
        (base, bytes, advice), -1, EINVAL)
+SYSTEM(int, pthread_create,
+       (pthread_t * thread, const pthread_attr_t *attributes,
+        void *(*work)(void *), void *context),
+       (thread, attributes, work, context), EAGAIN, EAGAIN)
 
 /* ---- folders ---- */
 
