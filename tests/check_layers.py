@@ -20,7 +20,7 @@ OWNERS = {
     "jansson.h": ["cli"],
     "argp.h": ["cli"],
     "ncurses.h": ["cli"],
-    "sys/mman.h": ["core", "handoff"],
+    "sys/mman.h": ["core", "handoff", "comm"],
 }
 
 
