@@ -16,6 +16,30 @@ static const struct size sizes[] = {
     {"tiny", 2, 96, 1009, 64},
 };
 
+/* Words of a vocabulary in the proportion of GPT-2 small's. */
+enum { WORDS_PER_WIDTH = 65 };
+
+/* The size of that name, or of "BLOCKSxWIDTH"; false if there is none. */
+static int find_size(const char *name, struct size *size)
+{
+    char *end = NULL;
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (strcmp(name, sizes[i].name) == 0) {
+            *size = sizes[i];
+            return 1;
+        }
+    }
+    size->blocks = strtoul(name, &end, 10);
+    if (*end != 'x')
+        return 0;
+    size->width = strtoul(end + 1, &end, 10);
+    size->words = WORDS_PER_WIDTH * size->width;
+    size->context = size->width;
+    return *end == '\0' && size->blocks >= 1 && size->blocks <= 1000 &&
+           size->width >= 1 && size->width <= 1 << 16;
+}
+
 static void add(struct model *model, const char *block, const char *name,
                 size_t rows, size_t cols)
 {
@@ -29,23 +53,20 @@ static void add(struct model *model, const char *block, const char *name,
 
 struct model model_make(const char *name)
 {
-    const struct size *size = NULL;
+    struct size size = {0};
     struct model model = {0};
 
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (strcmp(name, sizes[i].name) == 0)
-            size = &sizes[i];
-    if (size != NULL)
-        model.layer = calloc(12 * size->blocks + 4, sizeof *model.layer);
+    if (find_size(name, &size))
+        model.layer = calloc(12 * size.blocks + 4, sizeof *model.layer);
     if (model.layer == NULL) {
         fprintf(stderr, "bench: no model %s\n", name);
         exit(2);
     }
-    const size_t d = size->width;
+    const size_t d = size.width;
 
-    add(&model, "", "wte.weight", size->words, d);
-    add(&model, "", "wpe.weight", size->context, d);
-    for (size_t i = 0; i < size->blocks; i++) {
+    add(&model, "", "wte.weight", size.words, d);
+    add(&model, "", "wpe.weight", size.context, d);
+    for (size_t i = 0; i < size.blocks; i++) {
         char block[8];
 
         snprintf(block, sizeof block, "h.%u.", (unsigned)(i % 1000));

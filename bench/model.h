@@ -20,8 +20,9 @@ struct model {
     size_t count, entries;
 };
 
-/* "gpt2-small" (124 million parameters), "gpt2-1.3b", "tiny". Ends the program
- * if there is no such model. */
+/* "gpt2-small" (124 million parameters), "gpt2-1.3b", "tiny", or of any size,
+ * "BLOCKSxWIDTH" (12x768 is nearly gpt2-small). Ends the program if there is no
+ * such model. */
 struct model model_make(const char *name);
 void model_free(struct model *model);
 

@@ -21,6 +21,7 @@ MATRICES = BLOCKS * [
 ] + 2 * [(WORDS, WIDTH)]
 LAYERS = len(MATRICES) + 2 * BLOCKS + 1
 RANKS, STEP = 1024, 4.1  # seconds: 4 million tokens at 400 Tflop/s a rank
+MACHINE = 8  # ranks of one
 COPY, NETWORK, MEMORY = 14e9, 50e9, 10e9  # bytes/s of a rank
 PASSES = 2 * 2 * 40  # two SVDs of 40 steps, two passes each
 
@@ -30,9 +31,9 @@ def floats(shape: tuple[int, int], modes: int = MODES) -> int:
     return modes * sum(shape)
 
 
-def mean(entries: float, ranks: int) -> float:
-    """Bytes that a rank sends for the mean."""
-    return 2 * (ranks - 1) / ranks * 4 * entries
+def mean(entries: float, ranks: int, machine: int = 1) -> float:
+    """Bytes that a rank sends for the mean, with so many ranks to a machine."""
+    return (ranks - machine + ranks / machine - 1) / ranks * 4 * entries
 
 
 def exchange(matrices: list[tuple[int, int]], ranks: int, modes: int = MODES) -> float:
@@ -47,12 +48,15 @@ def row(layers: int, measured: int, modes: int = MODES) -> int:
 
 def predict() -> None:
     entries = sum(m * n for m, n in MATRICES) + (2 * BLOCKS + 1) * WIDTH
-    print(f"{entries / 1e9:.1f} billion parameters, {LAYERS} layers, {RANKS} ranks")
+    print(f"{entries / 1e9:.1f} billion parameters, {LAYERS} layers, {RANKS} ranks, "
+          f"{MACHINE} to a machine")
     print(f"{'parameters a rank':>18} {'gradient':>9} {'copy':>7} {'mean sent':>10} "
           f"{'on the network':>14} | sample.every for 1 %: copy, network")
     for share in (1, 8, 64):
         p = entries / share
-        copy, sent = 4 * p / COPY, mean(p, RANKS)
+        # Ranks with the same shard, and how many of them share a machine.
+        alike, near = RANKS // share, max(MACHINE // share, 1)
+        copy, sent = 4 * p / COPY, mean(p, alike, near)
         print(f"{p / 1e9:16.1f} B {4 * p / 1e9:6.1f} GB {copy:5.2f} s {sent / 1e9:7.1f} GB "
               f"{sent / NETWORK:12.2f} s | {copy / STEP / 0.01:10.0f} "
               f"{sent / NETWORK / STEP / 0.01:10.0f}")
@@ -78,6 +82,7 @@ def draw(out: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         counted = {r: test.traffic(Path(folder), r) for r in test.RANKS}
+        near = {r: test.traffic(Path(folder), r, machine=4) for r in (8, 16, 32)}
     curves = {
         "mean": lambda r: test.SAMPLES * mean(test.entries(), r),
         "shift": lambda r: test.ECHOES * exchange(test.matrices(), r, test.MODES),
@@ -92,8 +97,12 @@ def draw(out: str) -> None:
         axis.plot(test.RANKS, [formula(r) / 1e3 for r in test.RANKS], color=colour)
         axis.plot(test.RANKS, [counted[r][1][kind].bytes / 1e3 for r in test.RANKS], "o",
                   color=colour, label=names[kind])
+    axis.plot([*near], [test.SAMPLES * mean(test.entries(), r, 4) / 1e3 for r in near],
+              color="#7a5c99")
+    axis.plot([*near], [near[r][1]["mean"].bytes / 1e3 for r in near], "o", color="#7a5c99",
+              label="mean, 4 ranks to a machine")
     axis.set(xscale="log", yscale="log", xlabel="ranks", ylabel="kB sent by a rank",
-             title="Counted (points) and by formula (lines)", ylim=(5, 300))
+             title="Counted (points) and by formula (lines)", ylim=(5, 500))
     axis.set_xticks(test.RANKS, [str(r) for r in test.RANKS])
     axis.minorticks_off()
     axis.legend(frameon=False, loc="upper left")

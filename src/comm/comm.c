@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "comm_private.h"
+#include "futex.h"
 #include "memory.h"
 
 gradecho_status ge_comm_tell(const char *call, int code)
@@ -17,6 +18,29 @@ gradecho_status ge_comm_tell(const char *call, int code)
     MPI_Error_string(code, text, &length);
     ge_error("%.*s failed: %s", (int)strcspn(call, "("), call, text);
     return GRADECHO_E_MPI;
+}
+
+/* Which ranks may share memory: those of a machine, or groups of so many of
+ * them as GRADECHO_NODE_RANKS says, which lets one machine stand for several.
+ */
+static gradecho_status find_first(ge_comm *comm)
+{
+    gradecho_status status = GRADECHO_OK;
+    const char *text = getenv("GRADECHO_NODE_RANKS");
+    const long group = text != NULL ? strtol(text, NULL, 10) : 0;
+    const long mine = comm->node_rank;
+    int *members = ge_alloc((size_t)comm->node_size, sizeof *members);
+
+    GE_FAIL_IF(members == NULL, GRADECHO_E_NOMEM,
+               "no memory for the ranks of a machine");
+    GE_TRY_MPI(MPI_Allgather(&comm->rank, 1, MPI_INT, members, 1, MPI_INT,
+                             comm->node));
+    comm->first = members[0];
+    if (group > 0 && group < comm->node_size)
+        comm->first = members[mine / group * group];
+fail:
+    free(members);
+    return status;
 }
 
 gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
@@ -39,6 +63,7 @@ gradecho_status ge_comm_init(int *argc, char ***argv, ge_comm **comm)
                                    made->rank, MPI_INFO_NULL, &made->node));
     GE_TRY_MPI(MPI_Comm_rank(made->node, &made->node_rank));
     GE_TRY_MPI(MPI_Comm_size(made->node, &made->node_size));
+    GE_TRY(find_first(made));
     GE_TRY(ge_comm_name_hosts(made));
     made->requests = ge_alloc((size_t)made->size, sizeof(MPI_Request));
     GE_FAIL_IF(made->requests == NULL, GRADECHO_E_NOMEM,
@@ -130,14 +155,13 @@ static void rest(struct ge_waiting *waiting, double waited)
             sched_yield();
         return;
     }
-    ge_comm_sleep(waiting->pause);
-    waiting->pause = fmin(waiting->pause * 2.0, bulk ? 200e-6 : 2e-3);
+    /* A part of the wait so far: it may last that much too long. */
+    ge_comm_sleep(fmin(fmax(waited * 0.125, 25e-6), bulk ? 200e-6 : 2e-3));
 }
 
 struct ge_waiting ge_comm_begin_wait(enum ge_patience patience)
 {
-    return (struct ge_waiting){
-        .patience = patience, .start = MPI_Wtime(), .pause = 25e-6};
+    return (struct ge_waiting){.patience = patience, .start = MPI_Wtime()};
 }
 
 gradecho_status ge_comm_linger(ge_comm *comm, struct ge_waiting *waiting)
@@ -148,6 +172,19 @@ gradecho_status ge_comm_linger(ge_comm *comm, struct ge_waiting *waiting)
         return ge_comm_give_up(comm, waited);
     ge_comm_listen(comm, waited);
     rest(waiting, waited);
+    return GRADECHO_OK;
+}
+
+gradecho_status ge_comm_nap(ge_comm *comm, struct ge_waiting *waiting,
+                            _Atomic uint32_t *word, uint32_t seen)
+{
+    const double look_around = 0.02; /* seconds */
+    const double waited = MPI_Wtime() - waiting->start;
+
+    if (ge_comm_gives_up(comm, waited))
+        return ge_comm_give_up(comm, waited);
+    ge_comm_listen(comm, waited);
+    ge_futex_wait(word, seen, look_around);
     return GRADECHO_OK;
 }
 

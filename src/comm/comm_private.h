@@ -5,6 +5,7 @@
 #define GRADECHO_COMM_COMM_PRIVATE_H
 
 #include <mpi.h>
+#include <stdatomic.h>
 
 #include "comm.h"
 #include "try.h"
@@ -21,7 +22,8 @@ struct ge_comm {
     MPI_Comm world, node;
     int rank, size;
     int node_rank, node_size;
-    double timeout;                          /* seconds; <= 0: none */
+    int first;      /* rank that comes first of those I may share memory with */
+    double timeout; /* seconds; <= 0: none */
     MPI_Request *requests;                   /* [size] of a gather */
     char (*hosts)[GE_HOST_MAX];              /* [size] names, for messages */
     const volatile sig_atomic_t *terminated; /* see comm.h; or NULL */
@@ -39,7 +41,7 @@ gradecho_status ge_comm_tell(const char *call, int code);
 /* A wait under way; start from ge_comm_begin_wait(). */
 struct ge_waiting {
     enum ge_patience patience;
-    double start, pause; /* seconds */
+    double start; /* MPI_Wtime() */
     unsigned polls;
 };
 struct ge_waiting ge_comm_begin_wait(enum ge_patience patience);
@@ -47,6 +49,13 @@ struct ge_waiting ge_comm_begin_wait(enum ge_patience patience);
 /* Nothing came: give the core away, or give up. \return GRADECHO_E_TIMEOUT */
 GRADECHO_MUST_CHECK gradecho_status ge_comm_linger(ge_comm *comm,
                                                    struct ge_waiting *waiting);
+
+/* The same for what a neighbour does in memory that is shared: sleeps until the
+ * word is no longer `seen`, or it is time to look around. */
+GRADECHO_MUST_CHECK gradecho_status ge_comm_nap(ge_comm *comm,
+                                                struct ge_waiting *waiting,
+                                                _Atomic uint32_t *word,
+                                                uint32_t seen);
 
 /* Wait for `count` requests, see comm.h. */
 GRADECHO_MUST_CHECK gradecho_status ge_comm_wait(ge_comm *comm,

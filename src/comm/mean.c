@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "comm_private.h"
+#include "futex.h"
 #include "memory.h"
+#include "neighbours.h"
 #include "vector.h"
 
 enum { TAG_EXCHANGE = 4, TAG_GATHER = 5 }; /* lost.c has 2 and 3 */
@@ -14,14 +16,17 @@ enum { TAG_EXCHANGE = 4, TAG_GATHER = 5 }; /* lost.c has 2 and 3 */
 /* Entries that are added up at a time: their sum stays in the fastest cache. */
 enum { BLOCK = 1024 };
 
+/* What a neighbour tells: pieces of its own that it has put in, and pieces
+ * whose mean is complete as far as it has to see to it. Counts, which may wrap.
+ */
+enum { READY = 0, COMPLETE = 1 };
+
 /* A piece under way. */
 struct way {
     enum { EMPTY, EXCHANGING, GATHERING } state;
     size_t count;
     const struct ge_mean_span *spans;
-    void *mine;            /* [piece] of float or double */
-    void *received;        /* [size x share] of the same, but for my own part */
-    float *out;            /* [piece] */
+    void *received;        /* [far x share] of float or double */
     MPI_Request *requests; /* [2 x size] */
     int posted;            /* of them */
 };
@@ -30,8 +35,16 @@ struct ge_mean {
     ge_comm *comm;
     size_t piece;
     bool wide;
+    struct ge_neighbours near;
+    size_t far;         /* ranks that are no neighbours */
+    const void **parts; /* [size] a share of a piece, of each rank */
+    /* For each far rank: */
+    size_t *place; /* [size] of what is received from it, in shares */
+    bool *gives;   /* [size] my share of the mean goes to it */
+    bool *takes;   /* [size] I receive its share, for my neighbours, too */
     struct way way[GE_MEAN_DEPTH];
-    size_t started, finished; /* pieces so far; n is at way[n % DEPTH] */
+    /* Pieces so far; n is at way[n % DEPTH]. */
+    size_t started, complete, finished;
 };
 
 static size_t width(const ge_mean *mean)
@@ -57,31 +70,139 @@ static size_t count_of(const ge_mean *mean, size_t count, int rank)
     return start_of(mean, count, rank + 1) - start_of(mean, count, rank);
 }
 
-static bool allocate(const ge_mean *mean, struct way *way)
+/* ---- what neighbours share: what each puts in, and one mean for all ---- */
+
+static size_t padded(size_t bytes)
 {
+    return (bytes + GE_ALIGNMENT - 1) / GE_ALIGNMENT * GE_ALIGNMENT;
+}
+
+/* What the i-th neighbour puts into piece n: [piece] of float or double. */
+static void *input_of(const ge_mean *mean, int i, size_t n)
+{
+    return (char *)mean->near.part[i] + GE_NEIGHBOURS_HEAD +
+           n % GE_MEAN_DEPTH * padded(mean->piece * width(mean));
+}
+
+/* The mean of piece n, [piece], in the part of the first neighbour. */
+static float *mean_of(const ge_mean *mean, size_t n)
+{
+    char *inputs_end = (char *)mean->near.part[0] + GE_NEIGHBOURS_HEAD +
+                       GE_MEAN_DEPTH * padded(mean->piece * width(mean));
+
+    return (float *)(void *)(inputs_end +
+                             n % GE_MEAN_DEPTH *
+                                 padded(mean->piece * sizeof(float)));
+}
+
+static void tell(const ge_mean *mean, int word, size_t pieces)
+{
+    _Atomic uint32_t *at = &mean->near.part[mean->near.rank]->word[word];
+
+    atomic_store_explicit(at, (uint32_t)pieces, memory_order_release);
+    if (mean->near.size > 1)
+        ge_futex_wake(at);
+}
+
+/* A neighbour that has not told of so many pieces yet: its word, and what it
+ * says; NULL if all have. */
+static _Atomic uint32_t *late(const ge_mean *mean, int word, size_t pieces,
+                              uint32_t *seen)
+{
+    for (int i = 0; i < mean->near.size; i++) {
+        _Atomic uint32_t *at = &mean->near.part[i]->word[word];
+
+        *seen = atomic_load_explicit(at, memory_order_acquire);
+        if ((int32_t)(*seen - (uint32_t)pieces) < 0)
+            return at;
+    }
+    return NULL;
+}
+
+static bool all_have(const ge_mean *mean, int word, size_t pieces)
+{
+    uint32_t seen = 0;
+
+    return late(mean, word, pieces, &seen) == NULL;
+}
+
+/* Who receives whose shares of the mean: on each machine one of its ranks,
+ * dealt out in turns. */
+static void deal(ge_mean *mean)
+{
+    const struct ge_neighbours *near = &mean->near;
+    const int rank = mean->comm->rank, size = mean->comm->size;
+    size_t place = 0;
+
+    for (int r = 0; r < size; r++) {
+        int members = 0, turn = 0;
+
+        if (near->first[r] == near->first[rank])
+            continue;
+        mean->place[r] = place++;
+        mean->takes[r] = near->world[r % near->size] == rank;
+        for (int m = 0; m < size; m++) {
+            members += near->first[m] == near->first[r];
+            turn += m < r && near->first[m] == near->first[r];
+        }
+        mean->gives[r] = turn == rank % members;
+    }
+}
+
+static gradecho_status allocate(ge_mean *mean)
+{
+    gradecho_status status = GRADECHO_OK;
     const size_t size = (size_t)mean->comm->size;
 
-    way->mine = ge_alloc_aligned(mean->piece, width(mean));
-    way->received = ge_alloc_aligned(
-        size > 1 ? size * share_of(mean, mean->piece) : 0, width(mean));
-    way->out = ge_alloc_aligned(mean->piece, sizeof *way->out);
-    way->requests = ge_alloc(2 * size, sizeof(MPI_Request));
-    return way->mine != NULL && way->received != NULL && way->out != NULL &&
-           way->requests != NULL;
+    mean->parts = ge_alloc(size, sizeof *mean->parts);
+    mean->place = ge_alloc(size, sizeof *mean->place);
+    mean->gives = ge_alloc(size, sizeof *mean->gives);
+    mean->takes = ge_alloc(size, sizeof *mean->takes);
+    GE_FAIL_IF(mean->parts == NULL || mean->place == NULL ||
+                   mean->gives == NULL || mean->takes == NULL,
+               GRADECHO_E_NOMEM, "no memory for the mean");
+    deal(mean);
+    for (size_t i = 0; i < GE_MEAN_DEPTH; i++) {
+        struct way *way = &mean->way[i];
+
+        way->received = ge_alloc_aligned(
+            mean->far * share_of(mean, mean->piece), width(mean));
+        way->requests = ge_alloc(2 * size, sizeof(MPI_Request));
+        GE_FAIL_IF(way->received == NULL || way->requests == NULL,
+                   GRADECHO_E_NOMEM, "no memory for the mean of %zu entries",
+                   mean->piece);
+    }
+fail:
+    return status;
 }
 
 gradecho_status ge_mean_create(ge_comm *comm, size_t piece, bool wide,
                                ge_mean **mean)
 {
-    gradecho_status status = GRADECHO_OK;
+    gradecho_status status = GRADECHO_OK, local = GRADECHO_OK;
     ge_mean *made = ge_alloc(1, sizeof *made);
+    struct ge_neighbours near;
 
-    GE_FAIL_IF(made == NULL || piece > INT_MAX / 2, GRADECHO_E_NOMEM,
-               "no memory for the mean");
-    *made = (ge_mean){.comm = comm, .piece = piece, .wide = wide};
-    for (size_t i = 0; i < GE_MEAN_DEPTH; i++)
-        GE_FAIL_IF(!allocate(made, &made->way[i]), GRADECHO_E_NOMEM,
-                   "no memory for the mean of %zu entries", piece);
+    GE_TRY(ge_neighbours_create(
+        comm,
+        GE_MEAN_DEPTH *
+            (padded(piece * (wide ? sizeof(double) : sizeof(float))) +
+             padded(piece * sizeof(float))),
+        &near));
+    ge_message_capture(1);
+    if (made == NULL || piece > INT_MAX / 2) {
+        ge_error("no memory for the mean");
+        local = GRADECHO_E_NOMEM;
+        ge_neighbours_destroy(&near);
+    } else {
+        *made = (ge_mean){.comm = comm,
+                          .piece = piece,
+                          .wide = wide,
+                          .near = near,
+                          .far = (size_t)(comm->size - near.size)};
+        local = allocate(made);
+    }
+    GE_TRY(ge_comm_agree(comm, local));
     *mean = made;
     return GRADECHO_OK;
 fail:
@@ -91,18 +212,25 @@ fail:
 
 void ge_mean_destroy(ge_mean **mean)
 {
+    bool busy = false;
+
     if (*mean == NULL)
         return;
     for (size_t i = 0; i < GE_MEAN_DEPTH; i++) {
         struct way *way = &(*mean)->way[i];
 
-        if (way->state != EMPTY)
+        busy = busy || way->posted > 0;
+        if (way->posted > 0)
             continue;
-        free(way->mine);
         free(way->received);
-        free(way->out);
         free(way->requests);
     }
+    if (!busy)
+        ge_neighbours_destroy(&(*mean)->near);
+    free((void *)(*mean)->parts);
+    free((*mean)->place);
+    free((*mean)->gives);
+    free((*mean)->takes);
     free(*mean);
     *mean = NULL;
 }
@@ -114,29 +242,36 @@ size_t ge_mean_pending(const ge_mean *mean)
 
 void *ge_mean_room(ge_mean *mean)
 {
-    return mean->way[mean->started % GE_MEAN_DEPTH].mine;
+    return input_of(mean, mean->near.rank, mean->started);
 }
 
 /* ---- arithmetic ---- */
 
-/* sum[i] = the ranks' entries, in order of rank; parts lie `stride` apart,
- * except for that of rank `me`, which is at `mine`. */
-#define GE_ADD(type)                                                       \
-    do {                                                                   \
-        for (size_t i = 0; i < count; i++)                                 \
-            sum[i] = 0.0;                                                  \
-        for (size_t r = 0; r < size; r++) {                                \
-            const type *part = r == me ? (const type *)mine                \
-                                       : (const type *)parts + r * stride; \
-                                                                           \
-            for (size_t i = 0; i < count; i++)                             \
-                sum[i] += (double)part[first + i];                         \
-        }                                                                  \
+/* sum[i] = the ranks' entries first + i, in order of rank: ADD_WIDTH sums at a
+ * time, which stay in registers. */
+enum { ADD_WIDTH = 16 };
+#define GE_ADD(type)                                           \
+    do {                                                       \
+        const type *const *part = (const type *const *)parts;  \
+        size_t i = 0;                                          \
+                                                               \
+        for (; i + ADD_WIDTH <= count; i += ADD_WIDTH) {       \
+            double some[ADD_WIDTH] = {0.0};                    \
+                                                               \
+            for (size_t r = 0; r < size; r++)                  \
+                for (size_t j = 0; j < ADD_WIDTH; j++)         \
+                    some[j] += (double)part[r][first + i + j]; \
+            memcpy(sum + i, some, sizeof some);                \
+        }                                                      \
+        for (; i < count; i++) {                               \
+            sum[i] = 0.0;                                      \
+            for (size_t r = 0; r < size; r++)                  \
+                sum[i] += (double)part[r][first + i];          \
+        }                                                      \
     } while (0)
 
-GE_INLINE void add(bool wide, const void *parts, const void *mine, size_t me,
-                   size_t size, size_t stride, size_t first, size_t count,
-                   double *restrict sum)
+GE_INLINE void add(bool wide, const void *const *parts, size_t size,
+                   size_t first, size_t count, double *restrict sum)
 {
     if (wide)
         GE_ADD(double);
@@ -144,11 +279,10 @@ GE_INLINE void add(bool wide, const void *parts, const void *mine, size_t me,
         GE_ADD(float);
 }
 
-GE_WIDE static void add_wide(bool wide, const void *parts, const void *mine,
-                             size_t me, size_t size, size_t stride,
+GE_WIDE static void add_wide(bool wide, const void *const *parts, size_t size,
                              size_t first, size_t count, double *restrict sum)
 {
-    add(wide, parts, mine, me, size, stride, first, count, sum);
+    add(wide, parts, size, first, count, sum);
 }
 
 GE_INLINE void divide(const double *restrict sum, size_t count, double replicas,
@@ -174,38 +308,53 @@ GE_WIDE static void divide_wide(const double *restrict sum, size_t count,
     divide(sum, count, replicas, out);
 }
 
-/* My share of the piece. */
-static void form_share(const ge_mean *mean, struct way *way)
+/* Where my share of piece n lies, of each rank. */
+static void find_parts(ge_mean *mean, size_t n)
 {
-    const int rank = mean->comm->rank;
-    const size_t me = (size_t)rank, size = (size_t)mean->comm->size;
-    const size_t start = start_of(mean, way->count, rank);
-    const size_t count = count_of(mean, way->count, rank);
-    const char *mine = (const char *)way->mine + start * width(mean);
+    const struct way *way = &mean->way[n % GE_MEAN_DEPTH];
+    const int me = mean->comm->rank;
+    const size_t bytes = width(mean);
+    const size_t start = start_of(mean, way->count, me) * bytes;
+    const size_t share = count_of(mean, way->count, me) * bytes;
+
+    for (int r = 0; r < mean->comm->size; r++)
+        mean->parts[r] = (const char *)way->received + mean->place[r] * share;
+    for (int i = 0; i < mean->near.size; i++)
+        mean->parts[mean->near.world[i]] =
+            (const char *)input_of(mean, i, n) + start;
+}
+
+/* My share of piece n. */
+static void form_share(ge_mean *mean, size_t n)
+{
+    const struct way *way = &mean->way[n % GE_MEAN_DEPTH];
+    const size_t size = (size_t)mean->comm->size;
+    const size_t start = start_of(mean, way->count, mean->comm->rank);
+    const size_t count = count_of(mean, way->count, mean->comm->rank);
     const struct ge_mean_span *span = way->spans;
     size_t span_end = span->count; /* in the piece */
+    float *out = mean_of(mean, n);
 
+    find_parts(mean, n);
     for (size_t first = 0; first < count; first += BLOCK) {
-        const size_t n = ge_min_size(count - first, BLOCK);
+        const size_t some = ge_min_size(count - first, BLOCK);
         double sum[BLOCK];
 
         if (ge_has_wide())
-            add_wide(mean->wide, way->received, mine, me, size, count, first, n,
-                     sum);
+            add_wide(mean->wide, mean->parts, size, first, some, sum);
         else
-            add(mean->wide, way->received, mine, me, size, count, first, n,
-                sum);
-        for (size_t done = 0; done < n;) {
+            add(mean->wide, mean->parts, size, first, some, sum);
+        for (size_t done = 0; done < some;) {
             const size_t at = start + first + done;
 
             while (span_end <= at)
                 span_end += (++span)->count;
-            const size_t run = ge_min_size(n - done, span_end - at);
+            const size_t run = ge_min_size(some - done, span_end - at);
 
             if (ge_has_wide())
-                divide_wide(sum + done, run, span->replicas, way->out + at);
+                divide_wide(sum + done, run, span->replicas, out + at);
             else
-                divide(sum + done, run, span->replicas, way->out + at);
+                divide(sum + done, run, span->replicas, out + at);
             done += run;
         }
     }
@@ -238,69 +387,106 @@ fail:
     return status;
 }
 
-/* Each peer's share of what I have, for my share of what it has. Neighbours
- * first, so that not all begin with the same. */
-static gradecho_status exchange(ge_mean *mean, struct way *way)
+static bool is_far(const ge_mean *mean, int peer)
+{
+    return mean->near.first[peer] != mean->near.first[mean->comm->rank];
+}
+
+/* Each far rank's share of what I have, for my share of what it has; what
+ * neighbours have lies where it is. Those that follow me first, so that not all
+ * begin with the same. */
+static gradecho_status exchange(ge_mean *mean, size_t n)
 {
     gradecho_status status = GRADECHO_OK;
+    struct way *way = &mean->way[n % GE_MEAN_DEPTH];
     const int rank = mean->comm->rank, size = mean->comm->size;
     const size_t share = count_of(mean, way->count, rank);
     const size_t bytes = width(mean);
+    char *mine = input_of(mean, mean->near.rank, n);
+    char *received = way->received;
 
     way->state = EXCHANGING;
     way->posted = 0;
+    tell(mean, READY, n + 1);
     for (int i = 1; i < size; i++) {
         const int peer = (rank + i) % size;
 
-        GE_TRY(swap(
-            mean, way, peer, TAG_EXCHANGE, mean->wide ? MPI_DOUBLE : MPI_FLOAT,
-            (char *)way->mine + start_of(mean, way->count, peer) * bytes,
-            count_of(mean, way->count, peer),
-            (char *)way->received + (size_t)peer * share * bytes, share));
+        if (!is_far(mean, peer))
+            continue;
+        GE_TRY(swap(mean, way, peer, TAG_EXCHANGE,
+                    mean->wide ? MPI_DOUBLE : MPI_FLOAT,
+                    mine + start_of(mean, way->count, peer) * bytes,
+                    count_of(mean, way->count, peer),
+                    received + mean->place[peer] * share * bytes, share));
     }
 fail:
     return status;
 }
 
-/* My share of the mean to all, theirs to me. */
-static gradecho_status gather(ge_mean *mean, struct way *way)
+/* My share of the mean to one rank of every other machine, which receives it
+ * for its neighbours; those of far ranks that I receive for mine. */
+static gradecho_status gather(ge_mean *mean, size_t n)
 {
     gradecho_status status = GRADECHO_OK;
+    struct way *way = &mean->way[n % GE_MEAN_DEPTH];
     const int rank = mean->comm->rank, size = mean->comm->size;
+    const size_t share = count_of(mean, way->count, rank);
+    float *out = mean_of(mean, n);
 
-    form_share(mean, way);
+    form_share(mean, n);
     way->state = GATHERING;
     way->posted = 0;
     for (int i = 1; i < size; i++) {
         const int peer = (rank + i) % size;
+        const size_t theirs = count_of(mean, way->count, peer);
 
         GE_TRY(swap(mean, way, peer, TAG_GATHER, MPI_FLOAT,
-                    way->out + start_of(mean, way->count, rank),
-                    count_of(mean, way->count, rank),
-                    way->out + start_of(mean, way->count, peer),
-                    count_of(mean, way->count, peer)));
+                    out + start_of(mean, way->count, rank),
+                    mean->gives[peer] ? share : 0,
+                    out + start_of(mean, way->count, peer),
+                    mean->takes[peer] ? theirs : 0));
     }
 fail:
     return status;
 }
 
-/* Gather what has been exchanged: one piece after the other, as on all ranks,
- * so that their messages meet. */
+/* True once all that was posted has come to its end. */
+static gradecho_status test(struct way *way, int *done)
+{
+    gradecho_status status = GRADECHO_OK;
+
+    *done = 1;
+    if (way->posted == 0)
+        return GRADECHO_OK;
+    GE_TRY_MPI(
+        MPI_Testall(way->posted, way->requests, done, MPI_STATUSES_IGNORE));
+    if (*done)
+        way->posted = 0;
+fail:
+    return status;
+}
+
+/* Move on what can be moved: one piece after the other, as on all ranks, so
+ * that their messages meet. */
 static gradecho_status advance(ge_mean *mean)
 {
     gradecho_status status = GRADECHO_OK;
 
     for (size_t n = mean->finished; n < mean->started; n++) {
         struct way *way = &mean->way[n % GE_MEAN_DEPTH];
-        int done = 1;
+        int done = 0;
 
-        if (way->state != EXCHANGING)
-            continue;
-        GE_TRY_MPI(MPI_Testall(way->posted, way->requests, &done,
-                               MPI_STATUSES_IGNORE));
-        if (!done)
-            break;
-        GE_TRY(gather(mean, way));
+        GE_TRY(test(way, &done));
+        if (way->state == EXCHANGING) {
+            /* Those who have put in piece n no longer use the mean of piece
+             * n - DEPTH, in whose place the new one comes. */
+            if (!done || !all_have(mean, READY, n + 1))
+                break;
+            GE_TRY(gather(mean, n));
+            GE_TRY(test(way, &done));
+        }
+        if (done && mean->complete == n)
+            tell(mean, COMPLETE, ++mean->complete);
     }
 fail:
     return status;
@@ -314,34 +500,46 @@ gradecho_status ge_mean_start(ge_mean *mean, size_t count,
 
     way->count = count;
     way->spans = spans;
-    mean->started++;
-    GE_TRY(exchange(mean, way));
+    GE_TRY(exchange(mean, mean->started++));
     GE_TRY(advance(mean));
 fail:
     return status;
 }
 
+/* Until something has happened that piece n waits for. */
+static gradecho_status wait_for(ge_mean *mean, size_t n,
+                                struct ge_waiting *waiting)
+{
+    const bool exchanging = mean->way[n % GE_MEAN_DEPTH].state == EXCHANGING;
+    _Atomic uint32_t *word = NULL;
+    uint32_t seen = 0;
+
+    if (mean->far > 0) /* messages move only if MPI is called */
+        return ge_comm_linger(mean->comm, waiting);
+    word = late(mean, exchanging ? READY : COMPLETE, n + 1, &seen);
+    if (word == NULL)
+        return GRADECHO_OK;
+    return ge_comm_nap(mean->comm, waiting, word, seen);
+}
+
 gradecho_status ge_mean_finish(ge_mean *mean, struct ge_mean_piece *piece)
 {
     gradecho_status status = GRADECHO_OK;
-    struct way *way = &mean->way[mean->finished % GE_MEAN_DEPTH];
+    const size_t n = mean->finished;
+    struct way *way = &mean->way[n % GE_MEAN_DEPTH];
     struct ge_waiting waiting = ge_comm_begin_wait(GE_BULK);
 
     for (;;) {
-        int done = 0;
-
         GE_TRY(advance(mean));
-        if (way->state == GATHERING)
-            GE_TRY_MPI(MPI_Testall(way->posted, way->requests, &done,
-                                   MPI_STATUSES_IGNORE));
-        if (done)
+        if (mean->complete > n && all_have(mean, COMPLETE, n + 1))
             break;
-        GE_TRY(ge_comm_linger(mean->comm, &waiting));
+        GE_TRY(wait_for(mean, n, &waiting));
     }
     way->state = EMPTY;
     mean->finished++;
-    *piece = (struct ge_mean_piece){.mean = way->out,
-                                    .mine = mean->wide ? NULL : way->mine};
+    *piece = (struct ge_mean_piece){
+        .mean = mean_of(mean, n),
+        .mine = mean->wide ? NULL : input_of(mean, mean->near.rank, n)};
 fail:
     return status;
 }

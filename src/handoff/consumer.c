@@ -12,6 +12,7 @@
 #include "consumer.h"
 
 #include "consumer_private.h"
+#include "futex.h"
 #include "guard.h"
 #include "memory.h"
 #include "try.h"
@@ -362,7 +363,7 @@ void ge_consumer_wait(ge_consumer *consumer, double timeout_seconds)
     if (consumer->broken != NULL ||
         atomic_load_explicit(&shared->closed, memory_order_relaxed) != 0)
         return;
-    ge_segment_wait(&shared->wake, consumer->seen, timeout_seconds);
+    ge_futex_wait(&shared->wake, consumer->seen, timeout_seconds);
     /* A publish or a close shows by now: `wake` comes last. */
     if (atomic_load_explicit(&shared->head, memory_order_acquire) ==
             consumer->tail &&

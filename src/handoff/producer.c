@@ -8,6 +8,7 @@
 #include "gradecho/handoff.h"
 
 #include "abi.h"
+#include "futex.h"
 #include "memory.h"
 #include "segment.h"
 #include "try.h"
@@ -387,7 +388,7 @@ gradecho_status gradecho_publish(gradecho *handle,
     /* Release: a monitor that sees this count in ge_consumer_peek() sees head,
      * so that it never goes to sleep on a count that includes an unseen one. */
     atomic_fetch_add_explicit(&handle->shared->wake, 1, memory_order_release);
-    ge_segment_wake(&handle->shared->wake);
+    ge_futex_wake(&handle->shared->wake);
     return GRADECHO_OK;
 }
 
@@ -425,7 +426,7 @@ void gradecho_close(gradecho **handle)
                               memory_order_release);
         atomic_fetch_add_explicit(&closing->shared->wake, 1,
                                   memory_order_release);
-        ge_segment_wake(&closing->shared->wake);
+        ge_futex_wake(&closing->shared->wake);
         /* Before the file is closed, and with it the lock given up. */
         ge_segment_unlink(closing->segment.fd, closing->path);
     }

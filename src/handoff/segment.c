@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +16,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE /* Linux 5.14, glibc 2.35 */
@@ -383,24 +379,4 @@ bool ge_segment_locked(int fd, int byte)
     short type = F_WRLCK;
 
     return lock_operation(fd, byte, F_OFD_GETLK, &type) != 0 || type != F_UNLCK;
-}
-
-void ge_segment_wake(_Atomic uint32_t *word)
-{
-    /* Without FUTEX_PRIVATE_FLAG: the sleeper is another process. */
-    (void)syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-}
-
-void ge_segment_wait(_Atomic uint32_t *word, uint32_t seen, double seconds)
-{
-    const double limit = 1e6;
-    struct timespec timeout = {0};
-
-    if (!(seconds > 0.0)) /* NaN, too */
-        return;
-    if (seconds > limit)
-        seconds = limit;
-    timeout.tv_sec = (time_t)seconds;
-    timeout.tv_nsec = (long)((seconds - (double)timeout.tv_sec) * 1e9);
-    (void)syscall(SYS_futex, word, FUTEX_WAIT, seen, &timeout, NULL, 0);
 }

@@ -104,10 +104,4 @@ GRADECHO_MUST_CHECK int ge_segment_lock(int fd, int byte);
  * that is wrongly taken for dead costs data, the reverse only a timeout. */
 bool ge_segment_locked(int fd, int byte);
 
-/* Wake all who wait on `word`, in any process. */
-void ge_segment_wake(_Atomic uint32_t *word);
-
-/* Sleep while `*word` is `seen`, for at most `seconds`; may return early. */
-void ge_segment_wait(_Atomic uint32_t *word, uint32_t seen, double seconds);
-
 #endif

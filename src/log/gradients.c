@@ -22,7 +22,7 @@ static void free_gradients(ge_gradients *file, gradecho_status *status)
     free(file->layers);
     free(file->shown);
     free(file->steps);
-    free(file->front);
+    ge_gradients_unfollow(file);
     free(file->path);
     free(file);
 }

@@ -60,11 +60,18 @@ bool ge_gradients_intact(const ge_gradients *file);
 GRADECHO_MUST_CHECK gradecho_status
 ge_gradients_check(const ge_gradients *file);
 
-/* Hints that steer what of the file is in memory: a replica's layer is being
- * used; of `count` replicas of a sample, none is any more. */
+/* ---- hints: what of the file is in memory ---- */
+
+/* `count` replicas from the first on will be read here, sample by sample and
+ * layer by layer, all replicas side by side. What comes next is read
+ * ahead, some 64 MB of it, and what has been used is let go. */
+void ge_gradients_follow(ge_gradients *file, uint32_t first, uint32_t count);
+
+/* These entries are about to be used where they lie. */
 void ge_gradients_use(ge_gradients *file, uint64_t sample, uint32_t replica,
-                      size_t layer);
-void ge_gradients_release(const ge_gradients *file, uint64_t sample,
-                          uint32_t replica, uint32_t count);
+                      size_t layer, uint64_t first, uint64_t count);
+
+/* No entry of the sample is used any more. */
+void ge_gradients_release(ge_gradients *file, uint64_t sample);
 
 #endif

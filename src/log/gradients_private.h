@@ -1,7 +1,7 @@
 /*
  * gradients_private.h - an open file of gradients, shared by what finds out
- * what is in it (gradients.c) and what reads its entries (gradients_read.c).
- * Not for others.
+ * what is in it (gradients.c), what reads its entries (gradients_read.c) and
+ * what has them read ahead (gradients_ahead.c). Not for others.
  */
 #ifndef GRADECHO_LOG_GRADIENTS_PRIVATE_H
 #define GRADECHO_LOG_GRADIENTS_PRIVATE_H
@@ -34,8 +34,7 @@ struct ge_gradients {
     int64_t *steps;        /* [samples], or NULL */
     gradecho_status visit; /* first failure while visiting */
     struct ge_mapped map;
-    /* [replicas] the farthest layer that was used, counted over all samples. */
-    uint64_t *front;
+    struct ge_gradients_ahead *ahead; /* NULL: nothing is read ahead */
 };
 
 /* Where a layer's entries lie, if they can be used there. */
@@ -44,5 +43,14 @@ uint64_t ge_gradients_place(hid_t dataset, uint64_t entries);
 /* Map the file, if any layer can be used where it lies; if that does not work,
  * it is read. */
 void ge_gradients_map(ge_gradients *file);
+
+/* Of one replica. */
+uint64_t ge_gradients_layer_bytes(const ge_gradients *file, size_t layer);
+
+/* True if the layer lies in the map; then *at is where in the file. */
+bool ge_gradients_find(const ge_gradients *file, uint64_t sample,
+                       uint32_t replica, size_t layer, size_t *at);
+
+void ge_gradients_unfollow(ge_gradients *file);
 
 #endif

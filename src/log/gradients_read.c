@@ -18,10 +18,6 @@
 #define CACHE_BYTES ((size_t)32 << 20)
 #define CACHE_SLOTS 4099U
 
-/* Of a replica's next layer, what the disk is asked for while this one is
- * being used; the system reads ahead of what is used by itself. */
-#define AHEAD_BYTES ((size_t)16 << 20)
-
 /* ---- where they lie ---- */
 
 uint64_t ge_gradients_place(hid_t dataset, uint64_t entries)
@@ -41,7 +37,7 @@ uint64_t ge_gradients_place(hid_t dataset, uint64_t entries)
     return fits && status >= GRADECHO_OK ? place : 0;
 }
 
-static uint64_t layer_bytes(const ge_gradients *file, size_t layer)
+uint64_t ge_gradients_layer_bytes(const ge_gradients *file, size_t layer)
 {
     return file->layers[layer].rows * file->layers[layer].cols * sizeof(float);
 }
@@ -54,9 +50,7 @@ void ge_gradients_map(ge_gradients *file)
 
     for (size_t i = 0; i < file->count; i++)
         any = any || file->layers[i].place != 0;
-    if (any)
-        file->front = ge_alloc(file->facts.replicas, sizeof *file->front);
-    if (file->front == NULL) /* none, or no memory: it is read */
+    if (!any)
         return;
     /* The file that HDF5 has open, whatever lies at its path by now. */
     if (H5Fget_vfd_handle(file->file, H5P_DEFAULT, &handle) < 0) {
@@ -67,16 +61,15 @@ void ge_gradients_map(ge_gradients *file)
         return;
     for (size_t i = 0; i < file->count; i++) {
         struct ge_gradients_layer *layer = &file->layers[i];
-        const uint64_t bytes = planes * layer_bytes(file, i);
+        const uint64_t bytes = planes * ge_gradients_layer_bytes(file, i);
 
         if (bytes > file->map.bytes || layer->place > file->map.bytes - bytes)
             layer->place = 0; /* a damaged file: HDF5 decides */
     }
 }
 
-/* True if the layer lies in the map; then *at is where in the file. */
-static bool find(const ge_gradients *file, uint64_t sample, uint32_t replica,
-                 size_t layer, size_t *at)
+bool ge_gradients_find(const ge_gradients *file, uint64_t sample,
+                       uint32_t replica, size_t layer, size_t *at)
 {
     const uint64_t place = file->layers[layer].place;
 
@@ -84,7 +77,7 @@ static bool find(const ge_gradients *file, uint64_t sample, uint32_t replica,
         replica >= file->facts.replicas)
         return false;
     *at = (size_t)(place + (sample * file->facts.replicas + replica) *
-                               layer_bytes(file, layer));
+                               ge_gradients_layer_bytes(file, layer));
     return true;
 }
 
@@ -94,7 +87,7 @@ const float *ge_gradients_direct(const ge_gradients *file, uint64_t sample,
     size_t at = 0;
 
     if (!ge_mapped_intact(&file->map) ||
-        !find(file, sample, replica, layer, &at))
+        !ge_gradients_find(file, sample, replica, layer, &at))
         return NULL;
     return (const float *)(const void *)(file->map.base + at);
 }
@@ -113,44 +106,6 @@ gradecho_status ge_gradients_check(const ge_gradients *file)
                file->path);
 fail:
     return status;
-}
-
-/* Have the beginning of a replica's layer read. */
-static void expect(const ge_gradients *file, uint64_t sample, uint32_t replica,
-                   size_t layer)
-{
-    size_t at = 0;
-
-    if (find(file, sample, replica, layer, &at))
-        ge_mapped_expect(
-            &file->map, at,
-            ge_min_size((size_t)layer_bytes(file, layer), AHEAD_BYTES));
-}
-
-void ge_gradients_use(ge_gradients *file, uint64_t sample, uint32_t replica,
-                      size_t layer)
-{
-    const uint64_t now = 1 + sample * file->count + layer;
-
-    if (file->map.base == NULL || now <= file->front[replica])
-        return; /* a second look at it */
-    file->front[replica] = now;
-    if (layer + 1 < file->count)
-        expect(file, sample, replica, layer + 1);
-    else
-        expect(file, sample, replica + 1, 0);
-}
-
-void ge_gradients_release(const ge_gradients *file, uint64_t sample,
-                          uint32_t replica, uint32_t count)
-{
-    size_t at = 0;
-
-    for (size_t i = 0; count > 0 && i < file->count; i++)
-        if (find(file, sample, replica, i, &at))
-            ge_mapped_forget(&file->map, at,
-                             (size_t)(count * layer_bytes(file, i)));
-    expect(file, sample + 1, replica, 0);
 }
 
 /* ---- read ---- */

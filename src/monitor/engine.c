@@ -24,8 +24,11 @@ const float *ge_engine_entries(ge_engine *engine, size_t j, size_t layer,
     const float *whole = source->ops->direct(source, j, layer);
     gradecho_status status = GRADECHO_OK;
 
-    if (whole != NULL)
+    if (whole != NULL) {
+        if (source->ops->use != NULL)
+            source->ops->use(source, j, layer, first, count);
         return whole + first;
+    }
     status = source->ops->read(source, j, layer, first, count, scratch);
     if (status < GRADECHO_OK) {
         memset(scratch, 0, count * sizeof *scratch);
@@ -179,8 +182,6 @@ static gradecho_status allocate(ge_engine *engine)
     GE_TRY(allocate_exchange(engine));
     if (ge_comm_rank(engine->comm) == 0)
         GE_TRY(allocate_record(engine));
-    GE_TRY(ge_mean_create(engine->comm, engine->piece, engine->wide,
-                          &engine->mean));
 fail:
     return status;
 }
@@ -227,7 +228,10 @@ gradecho_status ge_engine_create(ge_comm *comm, const struct ge_config *config,
         choose_partners(made);
         local = allocate(made);
     }
-    GE_TRY(ge_comm_agree(comm, local));
+    status = ge_comm_agree(comm, local);
+    if (status < GRADECHO_OK || made == NULL) /* the first has both */
+        goto fail;
+    GE_TRY(ge_mean_create(comm, made->piece, made->wide, &made->mean));
     *engine = made;
     return GRADECHO_OK;
 fail:

@@ -66,6 +66,10 @@ struct ge_source_ops {
      * precision; else NULL: use read(). */
     const float *(*direct)(const struct ge_source *source, size_t j,
                            size_t layer);
+    /* Entries first .. first + count - 1 are about to be used there. NULL:
+     * nobody cares. */
+    void (*use)(struct ge_source *source, size_t j, size_t layer, size_t first,
+                size_t count);
     /* Entries first .. first + count - 1, divided by the gradient scale. */
     gradecho_status (*read)(struct ge_source *source, size_t j, size_t layer,
                             size_t first, size_t count, float *out);

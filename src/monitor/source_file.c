@@ -78,10 +78,18 @@ static const float *direct(const struct ge_source *source, size_t j,
                            size_t layer)
 {
     const struct file_source *s = const_self(source);
-    const uint32_t replica = (uint32_t)(s->first + j);
 
-    ge_gradients_use(s->file, s->next, replica, layer);
-    return ge_gradients_direct(s->file, s->next, replica, layer);
+    return ge_gradients_direct(s->file, s->next, (uint32_t)(s->first + j),
+                               layer);
+}
+
+static void use(struct ge_source *source, size_t j, size_t layer, size_t first,
+                size_t count)
+{
+    const struct file_source *s = self(source);
+
+    ge_gradients_use(s->file, s->next, (uint32_t)(s->first + j), layer, first,
+                     count);
 }
 
 static gradecho_status read_entries(struct ge_source *source, size_t j,
@@ -103,8 +111,7 @@ static void release(struct ge_source *source)
 {
     struct file_source *s = self(source);
 
-    ge_gradients_release(s->file, s->next, (uint32_t)s->first,
-                         (uint32_t)s->count);
+    ge_gradients_release(s->file, s->next);
     s->next++;
 }
 
@@ -120,6 +127,7 @@ static const struct ge_source_ops file_ops = {
     .number = number,
     .present = present,
     .direct = direct,
+    .use = use,
     .read = read_entries,
     .intact = intact,
     .release = release,
@@ -138,6 +146,7 @@ static gradecho_status open_local(struct file_source *s, const char *path,
     s->batch_size = facts->batch_size;
     s->first = facts->replicas * rank / size;
     s->count = facts->replicas * (rank + 1) / size - s->first;
+    ge_gradients_follow(s->file, (uint32_t)s->first, (uint32_t)s->count);
     /* The file does not say which ranks its replicas came from: each is taken
      * for one. */
     s->base.facts.world = facts->replicas;

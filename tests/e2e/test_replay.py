@@ -277,10 +277,19 @@ def assert_same_logs(one: Log, other: Log, tolerance: float) -> None:
             )
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("ranks", "machine"), [(1, 0), (2, 0), (3, 0), (4, 0), (6, 0), (3, 1), (6, 2), (6, 4)]
+)
 def test_the_number_of_monitors_does_not_matter(
-    mixed_file: Path, mixed_log: Log, tmp_path: Path, ranks: int
+    mixed_file: Path,
+    mixed_log: Log,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ranks: int,
+    machine: int,
 ) -> None:
+    """Nor how many of them share memory, if not all (0)."""
+    monkeypatch.setenv("GRADECHO_NODE_RANKS", str(machine))
     log, _ = replay(mixed_file, tmp_path / "log.h5", *MIXED_OPTIONS, ranks=ranks)
     assert_same_logs(mixed_log, log, 1e-6)
 

@@ -138,7 +138,8 @@ bool fault_due(enum fault_class class, const char *name, const void *caller)
     char text[TEXT];
     bool due = false;
 
-    if (!active || !is_ours(class, caller))
+    /* A helper's calls come in no order that could be counted. */
+    if (!active || gettid() != getpid() || !is_ours(class, caller))
         return false;
     pthread_mutex_lock(&lock);
     uses[class]++;

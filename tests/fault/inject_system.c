@@ -9,6 +9,7 @@
 #include <langinfo.h>
 #include <lapacke.h>
 #include <locale.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -63,6 +64,9 @@ FAULT_EXPORT int fcntl(int fd, int command, ...)
     return real(fd, command, argument);
 }
 
+FAULT_ACQUIRE(FAULT_SYSTEM, FAULT_FILE, int, memfd_create,
+              (const char *name, unsigned flags), (name, flags), -1, ENOSYS,
+              made >= 0)
 FAULT_RELEASE(FAULT_SYSTEM, FAULT_FILE, int, close, (int fd), (fd), fd, -1, EIO)
 SYSTEM(int, fstat, (int fd, struct stat *about), (fd, about), -1, EIO)
 SYSTEM(int, lstat, (const char *path, struct stat *about), (path, about), -1,
@@ -100,6 +104,10 @@ SYSTEM(int, mprotect, (void *base, size_t bytes, int access),
        (base, bytes, access), -1, ENOMEM)
 SYSTEM(int, madvise, (void *base, size_t bytes, int advice),
        (base, bytes, advice), -1, EINVAL)
+SYSTEM(int, pthread_create,
+       (pthread_t * thread, const pthread_attr_t *attributes,
+        void *(*work)(void *), void *context),
+       (thread, attributes, work, context), EAGAIN, EAGAIN)
 
 /* ---- folders ---- */
 

@@ -5,14 +5,17 @@
  * Each rank that has noticed adds a byte to the empty file FILE: MPI can no
  * longer be asked.
  *
- * usage: test_timeout FILE
+ * usage: test_timeout [mean] FILE
+ *     in a sum over ranks, or in a piece of the mean
  */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "mean.h"
 #include "message.h"
 #include "mpi_check.h"
 
@@ -55,18 +58,34 @@ static void check_told(struct ranks *r)
     CHECK(r, on != NULL && strstr(on + 1, " on ") == NULL);
 }
 
+enum { PIECE = 100 };
+
+static gradecho_status mean_of_a_piece(ge_mean *mean)
+{
+    const struct ge_mean_span span = {PIECE, 1.0};
+    struct ge_mean_piece piece;
+    const gradecho_status status = ge_mean_start(mean, PIECE, &span);
+
+    return status < GRADECHO_OK ? status : ge_mean_finish(mean, &piece);
+}
+
 int main(int argc, char **argv)
 {
     struct ranks r = {0};
     int64_t value = 1;
+    ge_mean *mean = NULL;
     gradecho_status status = ge_comm_init(&argc, &argv, &r.comm);
 
-    NEED(argc == 2 && status == GRADECHO_OK);
+    const bool in_mean = argc == 3 && strcmp(argv[1], "mean") == 0;
+
+    NEED((argc == 2 || in_mean) && status == GRADECHO_OK);
     r.rank = ge_comm_rank(r.comm);
     r.size = ge_comm_size(r.comm);
     NEED(r.size > 1);
     /* The first time all come. */
     NEED(ge_comm_max(r.comm, &value, 1) == GRADECHO_OK);
+    NEED(ge_mean_create(r.comm, PIECE, false, &mean) == GRADECHO_OK);
+    NEED(mean_of_a_piece(mean) == GRADECHO_OK);
     if (r.rank == r.size - 1) {
         ge_comm_sleep(50.0); /* longer than anybody has patience */
         return 1;
@@ -75,7 +94,7 @@ int main(int argc, char **argv)
     ge_message_capture(1);
     const double start = now();
 
-    status = ge_comm_max(r.comm, &value, 1);
+    status = in_mean ? mean_of_a_piece(mean) : ge_comm_max(r.comm, &value, 1);
     const double waited = now() - start;
 
     CHECK(&r, status == GRADECHO_E_TIMEOUT);
@@ -86,9 +105,9 @@ int main(int argc, char **argv)
     else
         CHECK(&r, ge_message_last()[0] == '\0');
     if (r.failed == 0)
-        add_byte(argv[1]);
+        add_byte(argv[argc - 1]);
     if (r.rank == 0) {
-        wait_for_bytes(argv[1], r.size - 1);
+        wait_for_bytes(argv[argc - 1], r.size - 1);
         ge_comm_abort(r.comm, 42);
     }
     ge_comm_sleep(50.0); /* until rank 0 ends us */

@@ -37,7 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def traffic(folder: Path, ranks: int, larger: bool = False, *settings: str) -> Traffic:
+def traffic(
+    folder: Path, ranks: int, larger: bool = False, *settings: str, machine: int = 1
+) -> Traffic:
+    """`machine`: ranks that share memory, as if each so many had a machine."""
     layers = LARGER if larger else LAYERS
     rng = np.random.default_rng(1)
     name = f"{ranks}.{larger}.{len(list(folder.iterdir()))}"
@@ -52,7 +55,8 @@ def traffic(folder: Path, ranks: int, larger: bool = False, *settings: str) -> T
     command += [str(out / "grads.h5"), "--log", str(out / "log.h5")]
     for setting in ("sample.echo_every=2", f"layers.max_modes={MODES}", *settings):
         command += ["--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, "GRADECHO_NODE_RANKS": str(machine)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     counted: Traffic = []
     for rank in range(ranks):
@@ -91,6 +95,22 @@ def test_the_mean_moves_what_an_all_reduce_moves(folder: Path, ranks: int) -> No
     for rank in counted:
         assert rank["mean"].bytes <= SAMPLES * 2 * 4 * (ranks - 1) * share
         assert rank["mean"].messages <= SAMPLES * 2 * (ranks - 1)
+
+
+@pytest.mark.parametrize(("ranks", "machine"), [(2, 2), (4, 2), (8, 4), (16, 8), (32, 8)])
+def test_ranks_of_a_machine_send_each_other_nothing_of_the_mean(
+    folder: Path, ranks: int, machine: int
+) -> None:
+    """Shares to ranks that are far, the mean once to every other machine."""
+    counted = traffic(folder, ranks, machine=machine)
+    machines = ranks // machine
+    total = sum(rank["mean"].bytes for rank in counted)
+    assert total == SAMPLES * (ranks - machine + machines - 1) * 4 * entries()
+    share = -(-entries() // ranks)
+    for rank in counted:
+        messages = ranks - machine + machines - 1
+        assert rank["mean"].bytes <= SAMPLES * 4 * messages * share
+        assert rank["mean"].messages <= SAMPLES * messages
 
 
 @pytest.mark.parametrize("ranks", RANKS)

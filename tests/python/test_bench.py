@@ -50,6 +50,15 @@ def test_every_case_is_there(results: list[dict[str, Any]], bench: str) -> None:
         assert any(part in case for case in cases), (part, cases)
 
 
+def test_growth_is_measured_by_size_and_by_modes(tmp_path: Path) -> None:
+    command = [TREE / "bench/scale", "--quick", "--build", os.environ["BUILD"]]
+    command += ["--ranks", "2", "--svg", tmp_path / "scale.svg"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sum(" s" in line and " ns" in line for line in done.stdout.splitlines()) == 4
+    assert (tmp_path / "scale.svg").read_text().rstrip().endswith("</svg>")
+
+
 def test_a_benchmark_that_fails_is_named(tmp_path: Path) -> None:
     command = [TREE / "bench/run", "--no-build", "--build", tmp_path, "--only", "sample"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

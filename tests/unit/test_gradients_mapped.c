@@ -83,6 +83,7 @@ static void what_needs_no_conversion_is_used_where_it_lies(void **state)
 
         make_file(temp->path, user);
         assert_int_equal(ge_gradients_open(temp->path, &file), GRADECHO_OK);
+        ge_gradients_follow(file, 0, REPLICAS);
         for (uint64_t s = 0; s < SAMPLES; s++)
             for (uint32_t r = 0; r < REPLICAS; r++)
                 for (size_t layer = ONE_PIECE; layer <= NEVER_WRITTEN;
@@ -90,7 +91,7 @@ static void what_needs_no_conversion_is_used_where_it_lies(void **state)
                     float read[ENTRIES];
                     const float *direct = NULL;
 
-                    ge_gradients_use(file, s, r, layer);
+                    ge_gradients_use(file, s, r, layer, 0, ENTRIES);
                     direct = ge_gradients_direct(file, s, r, layer);
                     assert_true((direct != NULL) == (layer == ONE_PIECE));
                     assert_int_equal(
@@ -104,7 +105,7 @@ static void what_needs_no_conversion_is_used_where_it_lies(void **state)
                         assert_memory_equal(direct, read, sizeof read);
                 }
         for (uint64_t s = 0; s < SAMPLES; s++)
-            ge_gradients_release(file, s, 0, REPLICAS);
+            ge_gradients_release(file, s);
         assert_true(ge_gradients_direct(file, 1, 2, 0)[7] == value_at(1, 2, 7));
         assert_null(ge_gradients_direct(file, SAMPLES, 0, 0));
         assert_null(ge_gradients_direct(file, 0, REPLICAS, 0));
@@ -124,14 +125,15 @@ static void a_file_that_is_cut_off_meanwhile_ends_the_run_not_the_process(
 
     make_file(temp->path, 0);
     assert_int_equal(ge_gradients_open(temp->path, &file), GRADECHO_OK);
+    ge_gradients_follow(file, 0, REPLICAS);
     last = ge_gradients_direct(file, SAMPLES - 1, REPLICAS - 1, 0);
     assert_non_null(last);
     assert_int_equal(truncate(temp->path, 4096), 0);
     assert_memory_equal(last, zeros, sizeof zeros);
     assert_false(ge_gradients_intact(file));
     assert_null(ge_gradients_direct(file, 0, 0, 0));
-    ge_gradients_use(file, 0, 0, 0);
-    ge_gradients_release(file, 0, 0, REPLICAS);
+    ge_gradients_use(file, 0, 0, 0, 0, ENTRIES);
+    ge_gradients_release(file, 0);
 
     (void)ge_message_capture(1);
     assert_int_equal(ge_gradients_check(file), GRADECHO_E_INPUT);

@@ -22,7 +22,7 @@ static void *train(void *argument)
     atomic_store_explicit(&trainer->shared->closed, GE_ABI_CLOSED,
                           memory_order_release);
     atomic_fetch_add_explicit(&trainer->shared->wake, 1, memory_order_release);
-    ge_segment_wake(&trainer->shared->wake);
+    ge_futex_wake(&trainer->shared->wake);
     return NULL;
 }
 
