@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -292,6 +293,26 @@ def test_the_number_of_monitors_does_not_matter(
     monkeypatch.setenv("GRADECHO_NODE_RANKS", str(machine))
     log, _ = replay(mixed_file, tmp_path / "log.h5", *MIXED_OPTIONS, ranks=ranks)
     assert_same_logs(mixed_log, log, 1e-6)
+
+
+def test_it_does_not_matter_where_the_numbers_come_from(tmp_path: Path) -> None:
+    """Used in the mapped file, read ahead and let go; or read by HDF5. To the
+    last bit, for layers of more than is kept behind, too."""
+    rng = np.random.default_rng(4)
+    layers = {
+        "large": single(rng.standard_normal((3, 3, 512, 3072))),
+        "small": single(rng.standard_normal((3, 3, 40, 30))),
+        "vector": single(rng.standard_normal((3, 3, 1000))),
+    }
+    options = ("--set", "sample.echo_every=2", "--set", "layers.max_modes=2")
+    logs = []
+    for name, how in (("mapped", {}), ("read", {"chunks": True})):
+        path = tmp_path / f"{name}.h5"
+        with h5py.File(path, "w") as file:
+            for layer, data in layers.items():
+                file.create_dataset(f"gradients/{layer}", data=data, **how)
+        logs.append(replay(path, tmp_path / f"{name}.log.h5", *options)[0])
+    assert_same_logs(*logs, 0)
 
 
 def test_the_placement_of_the_svd_does_not_matter(
