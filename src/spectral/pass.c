@@ -1,15 +1,22 @@
 #include "pass.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 /* GNU C, as gcc and clang have it. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 enum {
-    GROUP = 4,              /* rows used together */
+    GROUP = 4,              /* rows used together, */
+    PAIR = 2,               /* if they are long */
     LINE = 16,              /* floats of a cache line */
     FIRST_LEVEL = 48 << 10, /* bytes of the cache next to the core, or so */
 };
+
+/* For each of `rows` rows, a literal: all at once. To GROUP, for clang takes a
+ * loop apart only if it is as long as it was told. */
+#define FOR_ROWS(i) \
+    _Pragma("GCC unroll 4") for (size_t i = 0; i < GROUP; i++) if (i < rows)
 
 #define LANES 4
 #define NAME(name) name##_4
@@ -19,12 +26,15 @@ enum {
 
 #ifdef __x86_64__
 #define LANES 8
+#define HALF(name) name##_4
 #define NAME(name) name##_8
 #include "pass_lanes.h"
 #undef LANES
 #undef NAME
+#undef HALF
 
 #define LANES 16
+#define HALF(name) name##_8
 #define NAME(name) name##_16
 #include "pass_lanes.h"
 

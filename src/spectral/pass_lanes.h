@@ -1,5 +1,6 @@
 /*
- * pass_lanes.h - the pass by vectors of LANES floats, as NAME(pass).
+ * pass_lanes.h - the pass by vectors of LANES floats, as NAME(pass). HALF(name)
+ * is what NAME(name) is for half as many lanes.
  *
  * Included by pass.c once for each width of registers, so without a guard: gcc
  * takes a wider vector apart by way of the stack, four times slower.
@@ -8,8 +9,22 @@
 typedef float NAME(vec) __attribute__((vector_size(LANES * sizeof(float)),
                                        aligned(sizeof(float)), may_alias));
 
-/* u = P v; `rows` is a literal, 1 or GROUP, wherever this is inlined, so that
- * the sums stay in registers. */
+/* The sum of the lanes, by halves: one by one they wait for each other. */
+static ALWAYS_INLINE float NAME(total)(const NAME(vec) * x)
+{
+#if LANES > 4
+    HALF(vec) half[2];
+
+    memcpy(half, x, sizeof half);
+    half[0] += half[1];
+    return HALF(total)(half);
+#else
+    return ((*x)[0] + (*x)[2]) + ((*x)[1] + (*x)[3]);
+#endif
+}
+
+/* u = P v; `rows` is a literal, GROUP at most, wherever this is inlined, so
+ * that the sums stay in registers. */
 static ALWAYS_INLINE void NAME(dots)(const float *p, size_t rows, size_t cols,
                                      const float *v, float *u)
 {
@@ -17,8 +32,7 @@ static ALWAYS_INLINE void NAME(dots)(const float *p, size_t rows, size_t cols,
     size_t j = 0;
 
     for (; j + LANES + LANES <= cols; j += LANES + LANES) {
-#pragma GCC unroll 4
-        for (size_t i = 0; i < rows; i++) {
+        FOR_ROWS (i) {
             const float *at = p + i * cols + j;
 
             even[i] += *(const NAME(vec) *)at * *(const NAME(vec) *)(v + j);
@@ -26,13 +40,10 @@ static ALWAYS_INLINE void NAME(dots)(const float *p, size_t rows, size_t cols,
                       *(const NAME(vec) *)(v + j + LANES);
         }
     }
-#pragma GCC unroll 4
-    for (size_t i = 0; i < rows; i++) {
+    FOR_ROWS (i) {
         const NAME(vec) both = even[i] + odd[i];
-        float total = 0.0F;
+        float total = NAME(total)(&both);
 
-        for (size_t k = 0; k < LANES; k++)
-            total += both[k];
         for (size_t k = j; k < cols; k++)
             total += p[i * cols + k] * v[k];
         u[i] = total;
@@ -50,8 +61,7 @@ static ALWAYS_INLINE void NAME(add_rows)(const float *p, size_t rows,
     for (; j + LANES <= cols; j += LANES) {
         NAME(vec) sum = *(const NAME(vec) *)(w + j);
 
-#pragma GCC unroll 4
-        for (size_t i = 0; i < rows; i++) {
+        FOR_ROWS (i) {
             if (ahead && j % LINE == 0)
                 __builtin_prefetch(p + (rows + i) * cols + j);
             sum += c[i] * *(const NAME(vec) *)(p + i * cols + j);
@@ -77,25 +87,35 @@ static ALWAYS_INLINE void NAME(few)(size_t rows, bool ahead, const float *p,
     else
         for (size_t i = 0; i < rows; i++)
             NAME(dots)(p + i * cols, 1, cols, v, u + i);
-#pragma GCC unroll 4
-    for (size_t i = 0; i < rows; i++)
+    FOR_ROWS (i)
         c[i] = scale * u[i];
     NAME(add_rows)(p, rows, cols, c, w, ahead);
+}
+
+/* From row i on, so many at a time; the first that is left. With `ahead` that
+ * leaves those after which as many do not come. */
+static ALWAYS_INLINE size_t NAME(all)(size_t group, bool ahead, size_t i,
+                                      const float *p, size_t rows, size_t cols,
+                                      const float *v, float scale, float *u,
+                                      float *w)
+{
+    for (; i + (ahead ? group + group : group) <= rows; i += group)
+        NAME(few)(group, ahead, p + i * cols, cols, v, scale, u + i, w);
+    return i;
 }
 
 static ALWAYS_INLINE void NAME(pass)(const float *p, size_t rows, size_t cols,
                                      const float *v, float scale, float *u,
                                      float *w)
 {
-    /* These rows, the next ones, v and w. */
-    const bool fit = cols <= FIRST_LEVEL / sizeof(float) / (GROUP + GROUP + 2);
+    const size_t room = FIRST_LEVEL / sizeof(float) / cols; /* in rows */
     size_t i = 0;
 
-    for (; i + GROUP <= rows; i += GROUP) {
-        const bool ahead = fit && i + GROUP + GROUP <= rows;
-
-        NAME(few)(GROUP, ahead, p + i * cols, cols, v, scale, u + i, w);
-    }
-    for (; i < rows; i++)
-        NAME(few)(1, false, p + i * cols, cols, v, scale, u + i, w);
+    /* For these rows, the next ones, v and w. */
+    if (room >= GROUP + GROUP + 2)
+        i = NAME(all)(GROUP, true, i, p, rows, cols, v, scale, u, w);
+    else if (room >= PAIR + PAIR + 2)
+        i = NAME(all)(PAIR, true, i, p, rows, cols, v, scale, u, w);
+    i = NAME(all)(GROUP, false, i, p, rows, cols, v, scale, u, w);
+    (void)NAME(all)(1, false, i, p, rows, cols, v, scale, u, w);
 }
