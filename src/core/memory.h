@@ -35,6 +35,16 @@ static inline size_t ge_min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* `count` elements of `size` bytes, rounded up to whole multiples of
+ * GE_ALIGNMENT, so that what comes behind them is aligned. For what is known to
+ * fit; `size` divides GE_ALIGNMENT. */
+static inline size_t ge_padded(size_t count, size_t size)
+{
+    const size_t line = GE_ALIGNMENT / size;
+
+    return (count + line - 1) / line * line;
+}
+
 static inline size_t ge_max_size(size_t a, size_t b)
 {
     return a > b ? a : b;

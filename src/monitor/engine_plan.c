@@ -159,7 +159,7 @@ static gradecho_status lay_out(ge_engine *engine)
             continue;
         engine->kept_at[l] = kept[turn];
         /* Every mean begins aligned: see GE_ALIGNMENT. */
-        kept[turn] += (layer->entries + 15) / 16 * 16;
+        kept[turn] += ge_padded(layer->entries, sizeof(float));
         most = ge_max_size(most, kept[turn]);
         engine->report_at[l] = *width;
         *width += layer->modes * GE_REPORT_SIZE;

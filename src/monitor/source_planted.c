@@ -313,13 +313,12 @@ static gradecho_status open_local(struct planted_source *s, size_t rank,
                                   size_t size)
 {
     gradecho_status status = GRADECHO_OK;
-    const size_t line = GE_ALIGNMENT / sizeof(float);
     const size_t rows = s->want.rows, cols = s->want.cols;
     struct ge_source_facts *facts = &s->base.facts;
 
     s->first = s->want.replicas * rank / size;
     s->count = s->want.replicas * (rank + 1) / size - s->first;
-    s->stride = (rows * cols + line - 1) / line * line;
+    s->stride = ge_padded(rows * cols, sizeof(float));
     facts->world = (uint32_t)s->want.replicas;
     facts->replicas_max = s->want.replicas;
     facts->replicas_here = s->count;

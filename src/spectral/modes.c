@@ -13,9 +13,7 @@
 /* Each part begins on an aligned place: see GE_ALIGNMENT. */
 static size_t padded(size_t floats)
 {
-    const size_t line = GE_ALIGNMENT / sizeof(float);
-
-    return (floats + line - 1) / line * line;
+    return ge_padded(floats, sizeof(float));
 }
 
 size_t ge_modes_floats(const struct ge_modes *modes)
