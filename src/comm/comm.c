@@ -164,28 +164,40 @@ struct ge_waiting ge_comm_begin_wait(enum ge_patience patience)
     return (struct ge_waiting){.patience = patience, .start = MPI_Wtime()};
 }
 
+/* For how long it has lasted; GRADECHO_E_TIMEOUT if that is long enough. */
+static gradecho_status look_around(ge_comm *comm,
+                                   const struct ge_waiting *waiting,
+                                   double *waited)
+{
+    *waited = MPI_Wtime() - waiting->start;
+    if (ge_comm_gives_up(comm, *waited))
+        return ge_comm_give_up(comm, *waited);
+    ge_comm_listen(comm, *waited);
+    return GRADECHO_OK;
+}
+
 gradecho_status ge_comm_linger(ge_comm *comm, struct ge_waiting *waiting)
 {
-    const double waited = MPI_Wtime() - waiting->start;
+    gradecho_status status = GRADECHO_OK;
+    double waited = 0.0;
 
-    if (ge_comm_gives_up(comm, waited))
-        return ge_comm_give_up(comm, waited);
-    ge_comm_listen(comm, waited);
+    GE_TRY(look_around(comm, waiting, &waited));
     rest(waiting, waited);
-    return GRADECHO_OK;
+fail:
+    return status;
 }
 
 gradecho_status ge_comm_nap(ge_comm *comm, struct ge_waiting *waiting,
                             _Atomic uint32_t *word, uint32_t seen)
 {
-    const double look_around = 0.02; /* seconds */
-    const double waited = MPI_Wtime() - waiting->start;
+    const double longest = 0.02; /* seconds until it looks around again */
+    gradecho_status status = GRADECHO_OK;
+    double waited = 0.0;
 
-    if (ge_comm_gives_up(comm, waited))
-        return ge_comm_give_up(comm, waited);
-    ge_comm_listen(comm, waited);
-    ge_futex_wait(word, seen, look_around);
-    return GRADECHO_OK;
+    GE_TRY(look_around(comm, waiting, &waited));
+    ge_futex_wait(word, seen, longest);
+fail:
+    return status;
 }
 
 gradecho_status ge_comm_wait(ge_comm *comm, MPI_Request *requests, int count,
