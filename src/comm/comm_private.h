@@ -22,9 +22,9 @@ struct ge_comm {
     MPI_Comm world, node;
     int rank, size;
     int node_rank, node_size;
-    int first;      /* rank that comes first of those I may share memory with */
-    double timeout; /* seconds; <= 0: none */
-    MPI_Request *requests;                   /* [size] of a gather */
+    int first;             /* rank, of those that I may share memory with */
+    double timeout;        /* seconds; <= 0: none */
+    MPI_Request *requests; /* [size] of a gather */
     char (*hosts)[GE_HOST_MAX];              /* [size] names, for messages */
     const volatile sig_atomic_t *terminated; /* see comm.h; or NULL */
     uint64_t sent;                           /* bytes, see ge_comm_sent() */

@@ -1,20 +1,14 @@
 #include "mean.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "average.h"
 #include "comm_private.h"
-#include "futex.h"
 #include "memory.h"
 #include "neighbours.h"
-#include "vector.h"
 
 enum { TAG_EXCHANGE = 4, TAG_GATHER = 5 }; /* lost.c has 2 and 3 */
-
-/* Entries that are added up at a time: their sum stays in the fastest cache. */
-enum { BLOCK = 1024 };
 
 /* What a neighbour tells: pieces of its own that it has put in, and pieces
  * whose mean is complete as far as it has to see to it. Counts, which may wrap.
@@ -23,7 +17,7 @@ enum { READY = 0, COMPLETE = 1 };
 
 /* A piece under way. */
 struct way {
-    enum { EMPTY, EXCHANGING, GATHERING } state;
+    bool exchanging; /* else it is being gathered */
     size_t count;
     const struct ge_mean_span *spans;
     void *received;        /* [far x share] of float or double */
@@ -47,9 +41,14 @@ struct ge_mean {
     size_t started, complete, finished;
 };
 
+static size_t width_of(bool wide)
+{
+    return wide ? sizeof(double) : sizeof(float);
+}
+
 static size_t width(const ge_mean *mean)
 {
-    return mean->wide ? sizeof(double) : sizeof(float);
+    return width_of(mean->wide);
 }
 
 /* Share i is [i share, (i+1) share) of the piece, cut off at its end. */
@@ -72,58 +71,50 @@ static size_t count_of(const ge_mean *mean, size_t count, int rank)
 
 /* ---- what neighbours share: what each puts in, and one mean for all ---- */
 
-static size_t padded(size_t bytes)
+/* Bytes of a piece that a neighbour puts in, and of the mean of one. A part has
+ * GE_MEAN_DEPTH of the first, then as many of the second. */
+static size_t input_bytes(size_t piece, bool wide)
 {
-    return (bytes + GE_ALIGNMENT - 1) / GE_ALIGNMENT * GE_ALIGNMENT;
+    return ge_padded(piece, width_of(wide)) * width_of(wide);
+}
+
+static size_t mean_bytes(size_t piece)
+{
+    return ge_padded(piece, sizeof(float)) * sizeof(float);
+}
+
+static char *part_of(const ge_mean *mean, int i)
+{
+    return (char *)mean->near.part[i] + GE_NEIGHBOURS_HEAD;
 }
 
 /* What the i-th neighbour puts into piece n: [piece] of float or double. */
 static void *input_of(const ge_mean *mean, int i, size_t n)
 {
-    return (char *)mean->near.part[i] + GE_NEIGHBOURS_HEAD +
-           n % GE_MEAN_DEPTH * padded(mean->piece * width(mean));
+    return part_of(mean, i) +
+           n % GE_MEAN_DEPTH * input_bytes(mean->piece, mean->wide);
 }
 
 /* The mean of piece n, [piece], in the part of the first neighbour. */
 static float *mean_of(const ge_mean *mean, size_t n)
 {
-    char *inputs_end = (char *)mean->near.part[0] + GE_NEIGHBOURS_HEAD +
-                       GE_MEAN_DEPTH * padded(mean->piece * width(mean));
-
-    return (float *)(void *)(inputs_end +
-                             n % GE_MEAN_DEPTH *
-                                 padded(mean->piece * sizeof(float)));
-}
-
-static void tell(const ge_mean *mean, int word, size_t pieces)
-{
-    _Atomic uint32_t *at = &mean->near.part[mean->near.rank]->word[word];
-
-    atomic_store_explicit(at, (uint32_t)pieces, memory_order_release);
-    if (mean->near.size > 1)
-        ge_futex_wake(at);
-}
-
-/* A neighbour that has not told of so many pieces yet: its word, and what it
- * says; NULL if all have. */
-static _Atomic uint32_t *late(const ge_mean *mean, int word, size_t pieces,
-                              uint32_t *seen)
-{
-    for (int i = 0; i < mean->near.size; i++) {
-        _Atomic uint32_t *at = &mean->near.part[i]->word[word];
-
-        *seen = atomic_load_explicit(at, memory_order_acquire);
-        if ((int32_t)(*seen - (uint32_t)pieces) < 0)
-            return at;
-    }
-    return NULL;
+    return (float *)(void *)(part_of(mean, 0) +
+                             GE_MEAN_DEPTH *
+                                 input_bytes(mean->piece, mean->wide) +
+                             n % GE_MEAN_DEPTH * mean_bytes(mean->piece));
 }
 
 static bool all_have(const ge_mean *mean, int word, size_t pieces)
 {
     uint32_t seen = 0;
 
-    return late(mean, word, pieces, &seen) == NULL;
+    return ge_neighbours_late(&mean->near, word, (uint32_t)pieces, &seen) ==
+           NULL;
+}
+
+static bool is_far(const ge_mean *mean, int peer)
+{
+    return mean->near.first[peer] != mean->near.first[mean->comm->rank];
 }
 
 /* Who receives whose shares of the mean: on each machine one of its ranks,
@@ -137,7 +128,7 @@ static void deal(ge_mean *mean)
     for (int r = 0; r < size; r++) {
         int members = 0, turn = 0;
 
-        if (near->first[r] == near->first[rank])
+        if (!is_far(mean, r))
             continue;
         mean->place[r] = place++;
         mean->takes[r] = near->world[r % near->size] == rank;
@@ -184,10 +175,7 @@ gradecho_status ge_mean_create(ge_comm *comm, size_t piece, bool wide,
     struct ge_neighbours near;
 
     GE_TRY(ge_neighbours_create(
-        comm,
-        GE_MEAN_DEPTH *
-            (padded(piece * (wide ? sizeof(double) : sizeof(float))) +
-             padded(piece * sizeof(float))),
+        comm, GE_MEAN_DEPTH * (input_bytes(piece, wide) + mean_bytes(piece)),
         &near));
     ge_message_capture(1);
     if (made == NULL || piece > INT_MAX / 2) {
@@ -245,119 +233,42 @@ void *ge_mean_room(ge_mean *mean)
     return input_of(mean, mean->near.rank, mean->started);
 }
 
-/* ---- arithmetic ---- */
+/* ---- one piece ---- */
 
-/* sum[i] = the ranks' entries first + i, in order of rank: ADD_WIDTH sums at a
- * time, which stay in registers. */
-enum { ADD_WIDTH = 16 };
-#define GE_ADD(type)                                           \
-    do {                                                       \
-        const type *const *part = (const type *const *)parts;  \
-        size_t i = 0;                                          \
-                                                               \
-        for (; i + ADD_WIDTH <= count; i += ADD_WIDTH) {       \
-            double some[ADD_WIDTH] = {0.0};                    \
-                                                               \
-            for (size_t r = 0; r < size; r++)                  \
-                for (size_t j = 0; j < ADD_WIDTH; j++)         \
-                    some[j] += (double)part[r][first + i + j]; \
-            memcpy(sum + i, some, sizeof some);                \
-        }                                                      \
-        for (; i < count; i++) {                               \
-            sum[i] = 0.0;                                      \
-            for (size_t r = 0; r < size; r++)                  \
-                sum[i] += (double)part[r][first + i];          \
-        }                                                      \
-    } while (0)
-
-GE_INLINE void add(bool wide, const void *const *parts, size_t size,
-                   size_t first, size_t count, double *restrict sum)
+/* Where that of piece n which a far rank sends me comes to lie: its entries of
+ * my share. */
+static void *received_of(const ge_mean *mean, int peer, size_t n)
 {
-    if (wide)
-        GE_ADD(double);
-    else
-        GE_ADD(float);
-}
+    const struct way *way = &mean->way[n % GE_MEAN_DEPTH];
 
-GE_WIDE static void add_wide(bool wide, const void *const *parts, size_t size,
-                             size_t first, size_t count, double *restrict sum)
-{
-    add(wide, parts, size, first, count, sum);
-}
-
-GE_INLINE void divide(const double *restrict sum, size_t count, double replicas,
-                      float *restrict out)
-{
-    int exponent = 0;
-
-    /* By a power of two, a product is the same and many times faster. */
-    if (frexp(replicas, &exponent) == 0.5) {
-        const double part = 1.0 / replicas;
-
-        for (size_t i = 0; i < count; i++)
-            out[i] = (float)(sum[i] * part);
-    } else {
-        for (size_t i = 0; i < count; i++)
-            out[i] = (float)(sum[i] / replicas);
-    }
-}
-
-GE_WIDE static void divide_wide(const double *restrict sum, size_t count,
-                                double replicas, float *restrict out)
-{
-    divide(sum, count, replicas, out);
+    return (char *)way->received +
+           mean->place[peer] * width(mean) *
+               count_of(mean, way->count, mean->comm->rank);
 }
 
 /* Where my share of piece n lies, of each rank. */
 static void find_parts(ge_mean *mean, size_t n)
 {
     const struct way *way = &mean->way[n % GE_MEAN_DEPTH];
-    const int me = mean->comm->rank;
-    const size_t bytes = width(mean);
-    const size_t start = start_of(mean, way->count, me) * bytes;
-    const size_t share = count_of(mean, way->count, me) * bytes;
+    const size_t start = start_of(mean, way->count, mean->comm->rank);
 
     for (int r = 0; r < mean->comm->size; r++)
-        mean->parts[r] = (const char *)way->received + mean->place[r] * share;
+        mean->parts[r] = received_of(mean, r, n);
     for (int i = 0; i < mean->near.size; i++)
         mean->parts[mean->near.world[i]] =
-            (const char *)input_of(mean, i, n) + start;
+            (const char *)input_of(mean, i, n) + start * width(mean);
 }
 
 /* My share of piece n. */
 static void form_share(ge_mean *mean, size_t n)
 {
     const struct way *way = &mean->way[n % GE_MEAN_DEPTH];
-    const size_t size = (size_t)mean->comm->size;
-    const size_t start = start_of(mean, way->count, mean->comm->rank);
-    const size_t count = count_of(mean, way->count, mean->comm->rank);
-    const struct ge_mean_span *span = way->spans;
-    size_t span_end = span->count; /* in the piece */
-    float *out = mean_of(mean, n);
+    const int me = mean->comm->rank;
 
     find_parts(mean, n);
-    for (size_t first = 0; first < count; first += BLOCK) {
-        const size_t some = ge_min_size(count - first, BLOCK);
-        double sum[BLOCK];
-
-        if (ge_has_wide())
-            add_wide(mean->wide, mean->parts, size, first, some, sum);
-        else
-            add(mean->wide, mean->parts, size, first, some, sum);
-        for (size_t done = 0; done < some;) {
-            const size_t at = start + first + done;
-
-            while (span_end <= at)
-                span_end += (++span)->count;
-            const size_t run = ge_min_size(some - done, span_end - at);
-
-            if (ge_has_wide())
-                divide_wide(sum + done, run, span->replicas, out + at);
-            else
-                divide(sum + done, run, span->replicas, out + at);
-            done += run;
-        }
-    }
+    ge_average(mean->parts, (size_t)mean->comm->size, mean->wide, way->spans,
+               start_of(mean, way->count, me), count_of(mean, way->count, me),
+               mean_of(mean, n));
 }
 
 /* ---- transport ---- */
@@ -387,11 +298,6 @@ fail:
     return status;
 }
 
-static bool is_far(const ge_mean *mean, int peer)
-{
-    return mean->near.first[peer] != mean->near.first[mean->comm->rank];
-}
-
 /* Each far rank's share of what I have, for my share of what it has; what
  * neighbours have lies where it is. Those that follow me first, so that not all
  * begin with the same. */
@@ -401,13 +307,11 @@ static gradecho_status exchange(ge_mean *mean, size_t n)
     struct way *way = &mean->way[n % GE_MEAN_DEPTH];
     const int rank = mean->comm->rank, size = mean->comm->size;
     const size_t share = count_of(mean, way->count, rank);
-    const size_t bytes = width(mean);
-    char *mine = input_of(mean, mean->near.rank, n);
-    char *received = way->received;
+    const char *mine = input_of(mean, mean->near.rank, n);
 
-    way->state = EXCHANGING;
+    way->exchanging = true;
     way->posted = 0;
-    tell(mean, READY, n + 1);
+    ge_neighbours_tell(&mean->near, READY, (uint32_t)(n + 1));
     for (int i = 1; i < size; i++) {
         const int peer = (rank + i) % size;
 
@@ -415,9 +319,9 @@ static gradecho_status exchange(ge_mean *mean, size_t n)
             continue;
         GE_TRY(swap(mean, way, peer, TAG_EXCHANGE,
                     mean->wide ? MPI_DOUBLE : MPI_FLOAT,
-                    mine + start_of(mean, way->count, peer) * bytes,
+                    mine + start_of(mean, way->count, peer) * width(mean),
                     count_of(mean, way->count, peer),
-                    received + mean->place[peer] * share * bytes, share));
+                    received_of(mean, peer, n), share));
     }
 fail:
     return status;
@@ -434,7 +338,7 @@ static gradecho_status gather(ge_mean *mean, size_t n)
     float *out = mean_of(mean, n);
 
     form_share(mean, n);
-    way->state = GATHERING;
+    way->exchanging = false;
     way->posted = 0;
     for (int i = 1; i < size; i++) {
         const int peer = (rank + i) % size;
@@ -477,7 +381,7 @@ static gradecho_status advance(ge_mean *mean)
         int done = 0;
 
         GE_TRY(test(way, &done));
-        if (way->state == EXCHANGING) {
+        if (way->exchanging) {
             /* Those who have put in piece n no longer use the mean of piece
              * n - DEPTH, in whose place the new one comes. */
             if (!done || !all_have(mean, READY, n + 1))
@@ -486,7 +390,8 @@ static gradecho_status advance(ge_mean *mean)
             GE_TRY(test(way, &done));
         }
         if (done && mean->complete == n)
-            tell(mean, COMPLETE, ++mean->complete);
+            ge_neighbours_tell(&mean->near, COMPLETE,
+                               (uint32_t)++mean->complete);
     }
 fail:
     return status;
@@ -510,13 +415,14 @@ fail:
 static gradecho_status wait_for(ge_mean *mean, size_t n,
                                 struct ge_waiting *waiting)
 {
-    const bool exchanging = mean->way[n % GE_MEAN_DEPTH].state == EXCHANGING;
+    const bool exchanging = mean->way[n % GE_MEAN_DEPTH].exchanging;
     _Atomic uint32_t *word = NULL;
     uint32_t seen = 0;
 
     if (mean->far > 0) /* messages move only if MPI is called */
         return ge_comm_linger(mean->comm, waiting);
-    word = late(mean, exchanging ? READY : COMPLETE, n + 1, &seen);
+    word = ge_neighbours_late(&mean->near, exchanging ? READY : COMPLETE,
+                              (uint32_t)(n + 1), &seen);
     if (word == NULL)
         return GRADECHO_OK;
     return ge_comm_nap(mean->comm, waiting, word, seen);
@@ -526,7 +432,6 @@ gradecho_status ge_mean_finish(ge_mean *mean, struct ge_mean_piece *piece)
 {
     gradecho_status status = GRADECHO_OK;
     const size_t n = mean->finished;
-    struct way *way = &mean->way[n % GE_MEAN_DEPTH];
     struct ge_waiting waiting = ge_comm_begin_wait(GE_BULK);
 
     for (;;) {
@@ -535,7 +440,6 @@ gradecho_status ge_mean_finish(ge_mean *mean, struct ge_mean_piece *piece)
             break;
         GE_TRY(wait_for(mean, n, &waiting));
     }
-    way->state = EMPTY;
     mean->finished++;
     *piece = (struct ge_mean_piece){
         .mean = mean_of(mean, n),

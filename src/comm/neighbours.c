@@ -10,18 +10,22 @@
 #include <unistd.h>
 
 #include "comm_private.h"
+#include "futex.h"
 #include "memory.h"
 
 /* What each rank tells the others of its part: one row of a table. */
 enum card {
     FIRST,
     PID,
-    FILE_AT,
+    FILE_AT, /* descriptor + 1; 0: not to be shared */
     TOKEN,
     CARD
-}; /* FILE_AT 0: not to be shared */
+};
 
-static const char part_name[] = "gradecho";
+#define PART_NAME "gradecho"
+
+/* How the target of a link to a part begins. */
+static const char part_link[] = "/memfd:" PART_NAME;
 
 static void *map(size_t bytes, int flags, int fd)
 {
@@ -35,7 +39,7 @@ static void *map(size_t bytes, int flags, int fd)
 static int make_shared(struct ge_neighbours *n)
 {
     uint64_t token = 0;
-    const int fd = memfd_create(part_name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    const int fd = memfd_create(PART_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     if (fd < 0)
         return -1;
@@ -56,7 +60,7 @@ static int make_shared(struct ge_neighbours *n)
 static struct ge_neighbours_head *open_part(const int64_t *card, size_t bytes)
 {
     struct ge_neighbours_head *part = NULL;
-    char path[64], target[sizeof "/memfd:" + sizeof part_name];
+    char path[64], target[sizeof part_link];
     struct stat about;
     int fd = -1, seals = 0;
 
@@ -67,7 +71,7 @@ static struct ge_neighbours_head *open_part(const int64_t *card, size_t bytes)
     /* Opening what is something else, in another container, might do harm. */
     memset(target, 0, sizeof target);
     if (readlink(path, target, sizeof target - 1) < 0 ||
-        strncmp(target, "/memfd:gradecho", sizeof "/memfd:gradecho" - 1) != 0)
+        strcmp(target, part_link) != 0)
         return NULL;
     fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
@@ -205,6 +209,29 @@ fail:
     if (status < GRADECHO_OK)
         ge_neighbours_destroy(made);
     return status;
+}
+
+void ge_neighbours_tell(const struct ge_neighbours *neighbours, int word,
+                        uint32_t count)
+{
+    _Atomic uint32_t *at = &neighbours->part[neighbours->rank]->word[word];
+
+    atomic_store_explicit(at, count, memory_order_release);
+    if (neighbours->size > 1)
+        ge_futex_wake(at);
+}
+
+_Atomic uint32_t *ge_neighbours_late(const struct ge_neighbours *neighbours,
+                                     int word, uint32_t count, uint32_t *seen)
+{
+    for (int i = 0; i < neighbours->size; i++) {
+        _Atomic uint32_t *at = &neighbours->part[i]->word[word];
+
+        *seen = atomic_load_explicit(at, memory_order_acquire);
+        if ((int32_t)(*seen - count) < 0)
+            return at;
+    }
+    return NULL;
 }
 
 void ge_neighbours_destroy(struct ge_neighbours *neighbours)

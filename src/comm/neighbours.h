@@ -22,7 +22,7 @@
 /* A rank's part begins with this, padded to GE_NEIGHBOURS_HEAD bytes. */
 struct ge_neighbours_head {
     uint64_t token;
-    _Atomic uint32_t word[2]; /* the user's, from 0; see futex.h */
+    _Atomic uint32_t word[2]; /* counts of the user's, from 0 */
 };
 enum { GE_NEIGHBOURS_HEAD = 128 };
 
@@ -43,5 +43,15 @@ ge_neighbours_create(ge_comm *comm, size_t bytes, struct ge_neighbours *made);
 
 /* Local; the neighbours keep what they have mapped. Accepts zeros. */
 void ge_neighbours_destroy(struct ge_neighbours *neighbours);
+
+/* Local. Tell the neighbours that this rank's count `word` is `count`; what it
+ * wrote before, they see. Counts only grow, and may wrap. */
+void ge_neighbours_tell(const struct ge_neighbours *neighbours, int word,
+                        uint32_t count);
+
+/* Local. A neighbour's `word` that is short of `count`, and in *seen what it
+ * says, to wait for its change (ge_comm_nap()); NULL if there is none. */
+_Atomic uint32_t *ge_neighbours_late(const struct ge_neighbours *neighbours,
+                                     int word, uint32_t count, uint32_t *seen);
 
 #endif
