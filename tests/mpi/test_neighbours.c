@@ -67,7 +67,7 @@ static void what_one_writes_the_others_read(struct ranks *r)
 
 /* One after the other, each wakes the next: without the wake-up, a round of
  * sleeps of ten seconds would outlast the test. */
-static void a_store_wakes_who_waits_for_it(struct ranks *r)
+static void who_tells_wakes_who_waits_for_it(struct ranks *r)
 {
     enum { ROUNDS = 50 };
     struct ge_neighbours n;
@@ -80,10 +80,34 @@ static void a_store_wakes_who_waits_for_it(struct ranks *r)
 
         while ((seen = atomic_load(&n.part[before]->word[0])) < awaited)
             ge_futex_wait(&n.part[before]->word[0], seen, 10.0);
-        atomic_store(&n.part[n.rank]->word[0], round);
-        ge_futex_wake(&n.part[n.rank]->word[0]);
+        ge_neighbours_tell(&n, 0, round);
     }
     CHECK(r, all_here(r));
+    ge_neighbours_destroy(&n);
+}
+
+static void who_is_late_is_found_though_counts_wrap(struct ranks *r)
+{
+    struct ge_neighbours n;
+    uint32_t seen = 0;
+
+    NEED(ge_neighbours_create(r->comm, BYTES, &n) == GRADECHO_OK);
+    ge_neighbours_tell(&n, 1, UINT32_MAX);
+    CHECK(r, all_here(r));
+    CHECK(r, ge_neighbours_late(&n, 1, UINT32_MAX, &seen) == NULL);
+    CHECK(r, ge_neighbours_late(&n, 0, 1, &seen) == &n.part[0]->word[0]);
+    CHECK(r, all_here(r));
+    if (n.rank < n.size - 1)
+        ge_neighbours_tell(&n, 1, 0);
+    CHECK(r, all_here(r));
+    CHECK(r,
+          ge_neighbours_late(&n, 1, 0, &seen) == &n.part[n.size - 1]->word[1]);
+    CHECK(r, seen == UINT32_MAX);
+    CHECK(r, all_here(r));
+    if (n.rank == n.size - 1)
+        ge_neighbours_tell(&n, 1, 0);
+    CHECK(r, all_here(r));
+    CHECK(r, ge_neighbours_late(&n, 1, 0, &seen) == NULL);
     ge_neighbours_destroy(&n);
 }
 
@@ -137,7 +161,8 @@ int main(int argc, char **argv)
     static const struct mpi_test tests[] = {
         MPI_TEST(groups_are_who_follows_each_other),
         MPI_TEST(what_one_writes_the_others_read),
-        MPI_TEST(a_store_wakes_who_waits_for_it),
+        MPI_TEST(who_tells_wakes_who_waits_for_it),
+        MPI_TEST(who_is_late_is_found_though_counts_wrap),
         MPI_TEST(who_cannot_share_is_alone),
     };
 
