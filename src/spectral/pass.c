@@ -15,8 +15,10 @@ enum {
 
 /* For each of `rows` rows, a literal: all at once. To GROUP, for clang takes a
  * loop apart only if it is as long as it was told. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): i is declared */
 #define FOR_ROWS(i) \
     _Pragma("GCC unroll 4") for (size_t i = 0; i < GROUP; i++) if (i < rows)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #define LANES 4
 #define NAME(name) name##_4
