@@ -138,19 +138,19 @@ static gradecho_status read_box(ge_gradients *file, const uint64_t index[2],
                                 uint64_t cols, float *out)
 {
     gradecho_status status = GRADECHO_OK;
-    const bool plane =
-        file->layers[file->current].rank == GE_GRADIENTS_RANK_MAX;
+    const int rank = file->layers[file->current].rank;
+    const bool plane = rank == GE_GRADIENTS_RANK_MAX;
     const hsize_t start[GE_GRADIENTS_RANK_MAX] = {index[0], index[1],
                                                   plane ? row : col, col};
     const hsize_t box[GE_GRADIENTS_RANK_MAX] = {1, 1, plane ? rows : cols,
                                                 cols};
-    const hsize_t length = rows * cols;
     hid_t space = H5I_INVALID_HID, memory = H5I_INVALID_HID;
 
     OPEN_H5(file->path, space, H5Dget_space(file->dataset));
     TRY_H5(file->path,
            H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, box, NULL));
-    OPEN_H5(file->path, memory, H5Screate_simple(1, &length, NULL));
+    /* A box here as well: for another shape HDF5 looks up each entry. */
+    OPEN_H5(file->path, memory, H5Screate_simple(rank, box, NULL));
     TRY_H5(file->path, H5Dread(file->dataset, H5T_NATIVE_FLOAT, memory, space,
                                H5P_DEFAULT, out));
 fail:
