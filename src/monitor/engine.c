@@ -127,14 +127,17 @@ fail:
 }
 
 /* Entries of the largest layer that is copied before it is decomposed, which is
- * faster than by panels: of no more than a sixteenth of the model. */
+ * faster than by panels: of no more than a sixteenth of the model, unless every
+ * panel would be read from a file, some 100 times. */
 static size_t copies(ge_engine *engine)
 {
     size_t all = 0, largest = 0;
 
     for (size_t l = 0; l < engine->layers->count; l++)
         all += engine->layers->item[l].entries;
-    engine->copied = ge_max_size(all / 16, GE_ENGINE_COPIED);
+    engine->copied = engine->source->facts.costly
+                         ? all
+                         : ge_max_size(all / 16, GE_ENGINE_COPIED);
     for (size_t l = 0; l < engine->layers->count; l++) {
         const struct ge_layer *layer = &engine->layers->item[l];
 

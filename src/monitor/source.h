@@ -23,6 +23,8 @@ struct ge_source_facts {
                              numbers are below this */
     size_t replicas_here; /* most of them at this monitor */
     uint64_t samples;     /* to come; 0: nobody knows */
+    bool costly; /* read() takes much longer than a copy: from a file that has
+                    to be decompressed, say. What is used often is kept. */
 };
 
 /* What is said of the sample at the front. NaN: unknown. */

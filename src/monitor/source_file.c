@@ -154,9 +154,12 @@ static gradecho_status open_local(struct file_source *s, const char *path,
     s->base.facts.replicas_here = s->count;
     s->base.facts.samples = facts->samples;
     GE_TRY(ge_layers_init(&s->base.facts.layers, facts->layer_count));
-    for (size_t i = 0; i < facts->layer_count; i++)
+    for (size_t i = 0; i < facts->layer_count; i++) {
         GE_TRY(ge_layers_put(&s->base.facts.layers, i, facts->layers[i].name,
                              facts->layers[i].rows, facts->layers[i].cols));
+        if (ge_gradients_direct(s->file, 0, 0, i) == NULL)
+            s->base.facts.costly = true;
+    }
 fail:
     return status;
 }
