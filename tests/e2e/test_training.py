@@ -13,6 +13,9 @@ import pytest
 from conftest import TREE, Log, program, read_log, run
 
 RANKS, STEPS, BATCH = 4, 200, 64
+# Every step, of 3 ms each, would leave it to chance how often the ranks' two
+# slots hold the same one: sometimes a single sample in the whole run.
+EVERY = 5
 TRAINER = ["--steps", str(STEPS), "--batch", str(BATCH), "--report", "1"]
 
 
@@ -45,7 +48,7 @@ class Run:
         launch = [
             str(TREE / "launch" / "gradecho-run"), "-n", str(RANKS),
             "--log", str(self.path), "--session", self.session,
-            "--set", "sample.echo_every=5", "--",
+            "--set", f"sample.every={EVERY}", "--set", "sample.echo_every=5", "--",
         ]
         self.done: subprocess.CompletedProcess[str] = run(launch + train())
         self.left = segments(self.session)
@@ -81,7 +84,8 @@ def test_every_sample_is_whole(watched: Run) -> None:
     steps = log["step"]
     assert len(steps) >= 5
     assert (np.diff(steps) > 0).all()
-    assert steps[0] >= 1
+    assert (steps % EVERY == 0).all()
+    assert steps[0] >= EVERY
     assert steps[-1] <= STEPS
     assert (log["replicas"] == RANKS).all()
     assert (log["layer_replicas"] == RANKS).all()
@@ -89,7 +93,8 @@ def test_every_sample_is_whole(watched: Run) -> None:
     printed = np.array([float(x) for x in losses(watched.done.stdout)[:STEPS]])
     np.testing.assert_allclose(log["loss"], printed[steps - 1], atol=1e-3)
     # What was not measured since the first was lost, and counted.
-    assert log["dropped"][-1] >= steps[-1] - steps[0] + 1 - len(steps)
+    offered = (steps[-1] - steps[0]) // EVERY + 1
+    assert log["dropped"][-1] >= offered - len(steps)
 
 
 def test_the_numbers_make_sense(watched: Run) -> None:
@@ -134,4 +139,5 @@ def test_a_monitor_that_cannot_run_does_no_harm(watched: Run, tmp_path: Path) ->
     assert losses(done.stdout) == losses(watched.done.stdout)
     assert log.read_text() == "precious"
     assert f"log {log} exists" in done.stderr
-    assert "the training is not affected" in done.stderr
+    # A training this short may end before they do: it is told which was first.
+    assert "warning: the monitors ended with exit code 2" in done.stderr
