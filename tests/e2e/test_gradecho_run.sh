@@ -311,6 +311,10 @@ try -n 1 --session "$session" --log "$log" -- "$folder/training"
 check "monitors that refuse their input are not started again" \
     equal 1 "$(count "$arguments")"
 check "that is one warning" equal "$(warnings)" 1
+check "which says that the training goes on" \
+    equal "$(grep 'gradecho-run: warning' "$output")" \
+    "gradecho-run: warning: the monitors ended with exit code 2; the training \
+is not affected"
 check "and a log that was there before is not touched" \
     equal 0 "$(count "monitor recover.*")"
 
