@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "message.h"
+#include "temp_name.h"
 
 enum { DEADLINE = 30, SAID_MAX = 1 << 16 };
 
@@ -373,13 +374,11 @@ static uint32_t from_launcher(const char *name, uint32_t otherwise)
 static void set_up(struct sweep *sweep)
 {
     const uint32_t rank = from_launcher("OMPI_COMM_WORLD_RANK", 0);
-    const char *root = getenv("TMPDIR");
     const struct sigaction action = {.sa_handler = on_alarm};
 
     snprintf(sweep->session, sizeof sweep->session, "fault.%ld",
              (long)getppid()); /* the same on all ranks of a node */
-    snprintf(sweep->folder, sizeof sweep->folder, "%s/gradecho-fault.XXXXXX",
-             root != NULL && root[0] != '\0' ? root : "/tmp");
+    temp_name(sweep->folder, sizeof sweep->folder, "fault");
     if (mkdtemp(sweep->folder) == NULL)
         abort();
 #define PLACE(field, name) \

@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "mpi_check.h"
+#include "temp_name.h"
 
 /* Larger than what is copied in any case. */
 enum { REPLICAS = 2, ROWS = 520, COLS = 600, ENTRIES = ROWS * COLS };
@@ -57,8 +58,8 @@ static void make_file(const char *path, bool in_chunks)
 /* Entries that this rank reads for a sample with echoes. */
 static size_t reads(struct ranks *r, bool in_chunks)
 {
-    char path[] = "/tmp/gradecho.costly.XXXXXX";
-    const int made = mkstemp(path);
+    char path[200];
+    int made = -1;
     struct ge_config config;
     struct ge_source *source = NULL;
     struct ge_view view;
@@ -66,6 +67,8 @@ static size_t reads(struct ranks *r, bool in_chunks)
     struct ge_row row;
     gradecho_status local = GRADECHO_OK;
 
+    temp_name(path, sizeof path, "costly");
+    made = mkstemp(path);
     NEED(made >= 0 && close(made) == 0);
     make_file(path, in_chunks);
     NEED(ge_config_init(&config) == GRADECHO_OK);

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "temp_name.h"
+
 struct temp {
     char folder[200], path[256], other[256];
 };
@@ -15,12 +17,10 @@ struct temp {
 static inline int temp_setup(void **state)
 {
     struct temp *temp = calloc(1, sizeof *temp);
-    const char *root = getenv("TMPDIR");
 
     if (temp == NULL)
         return -1;
-    snprintf(temp->folder, sizeof temp->folder, "%s/gradecho-test.XXXXXX",
-             root != NULL && root[0] != '\0' ? root : "/tmp");
+    temp_name(temp->folder, sizeof temp->folder, "test");
     *state = temp;
     if (mkdtemp(temp->folder) == NULL)
         return -1;

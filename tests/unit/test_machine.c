@@ -12,12 +12,13 @@
 
 #include "machine.h"
 #include "numbers.h"
+#include "temp_name.h"
 
 static const uint64_t mib = 1024 * 1024;
 
 /* A machine with 1000 MiB, 800 of them free, of which files say more. */
 struct machine {
-    char root[64];
+    char root[200];
 };
 
 static void put(const struct machine *m, const char *name, const char *text)
@@ -40,8 +41,9 @@ static void put(const struct machine *m, const char *name, const char *text)
 
 static struct machine make(void)
 {
-    struct machine m = {"/tmp/gradecho-machine.XXXXXX"};
+    struct machine m;
 
+    temp_name(m.root, sizeof m.root, "machine");
     assert_non_null(mkdtemp(m.root));
     put(&m, "proc/meminfo",
         "MemTotal:  1024000 kB\nMemFree: 1 kB\nMemAvailable: 819200 kB\n");
@@ -50,7 +52,7 @@ static struct machine make(void)
 
 static void check(const struct machine *m, uint64_t available, uint64_t total)
 {
-    char command[128];
+    char command[256];
     uint64_t found[2] = {0, 0};
 
     assert_true(ge_machine_memory(m->root, &found[0], &found[1]));
