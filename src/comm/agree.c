@@ -48,3 +48,20 @@ void ge_agree_decide(const struct ge_ballot *merged, struct ge_verdict *verdict)
         verdict->action = GE_VERDICT_MEASURE;
     }
 }
+
+void ge_agree_meet(struct ge_meeting *meeting, struct ge_verdict *verdict)
+{
+    if (verdict->action == GE_VERDICT_MEASURE) {
+        meeting->missed = false;
+        meeting->ahead -= meeting->ahead > 0;
+    }
+    if (verdict->action != GE_VERDICT_ADVANCE)
+        return;
+    if (meeting->missed && meeting->ahead == 0)
+        meeting->ahead = 1;
+    else if (meeting->missed && meeting->ahead < GE_MEETING_AHEAD_MAX)
+        meeting->ahead *= 2;
+    meeting->missed = true;
+    if (verdict->step <= INT64_MAX - meeting->ahead * meeting->every)
+        verdict->step += meeting->ahead * meeting->every;
+}

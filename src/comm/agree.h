@@ -13,6 +13,11 @@
  * not be complete any more, and its slot is needed for what may be. Moving up
  * discards a sample, so votes always end.
  *
+ * Where steps are shorter than a vote, moving up can go on for ever: by the
+ * time that all look for the newest front, the trainers are past it. So
+ * monitors that missed each other twice meet further ahead, at a step that no
+ * trainer has reached: until then nothing is asked for (ge_agree_meet()).
+ *
  * A trainer that died is not waited for: the others' samples are measured with
  * fewer replicas. A trainer that closed in order says that the training is
  * over: what the others still hand over is incomplete and is discarded.
@@ -60,5 +65,20 @@ void ge_agree_vote(const struct ge_view *view, struct ge_ballot *ballot);
 /* \param merged  element-wise maximum of all ballots */
 void ge_agree_decide(const struct ge_ballot *merged,
                      struct ge_verdict *verdict);
+
+/* How far ahead the monitors meet. The same on all, since it changes by
+ * verdicts alone. */
+struct ge_meeting {
+    int64_t every; /* sample.every, >= 1; the rest starts as zero */
+    int64_t ahead; /* so many wanted steps; 0: the newest front will do */
+    bool missed;   /* the fronts differed, and nothing was measured since */
+};
+
+enum { GE_MEETING_AHEAD_MAX = 1024 };
+
+/* Follow a verdict, and let an advance go further where moving up to the newest
+ * front has failed: twice as far each time that it fails again, and one wanted
+ * step less far with each sample measured. */
+void ge_agree_meet(struct ge_meeting *meeting, struct ge_verdict *verdict);
 
 #endif

@@ -32,7 +32,7 @@
 #include "gradecho/handoff.h"
 
 #define GE_ABI_MAGIC UINT64_C(0x4f48434544415247) /* "GRADECHO" */
-#define GE_ABI_VERSION UINT32_C(3)
+#define GE_ABI_VERSION UINT32_C(4)
 #define GE_ABI_LINE 64
 /* What header.closed says at the end. Not 1: a stray byte must not end the
  * measurement of all the others, whose training would seem to be over. */
@@ -81,6 +81,7 @@ struct ge_abi_header {
     /* Line 3: written by the consumer alone. */
     _Alignas(GE_ABI_LINE) _Atomic uint64_t tail; /* samples taken */
     _Atomic uint64_t sample_every; /* want steps that are a multiple of it */
+    _Atomic uint64_t sample_from;  /* and not below this */
     _Atomic uint32_t attached;     /* 1: samples are wanted */
     uint32_t reserved_consumer;    /* 0 */
 };
@@ -114,7 +115,7 @@ _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
 _Static_assert(sizeof(double) == 8, "binary64");
 
 #define GE_ABI_AT(type, field, at) \
-    _Static_assert(offsetof(struct type, field) == (at), "ABI version 3")
+    _Static_assert(offsetof(struct type, field) == (at), "ABI version 4")
 
 GE_ABI_AT(ge_abi_header, magic, 0);         /* for ever */
 GE_ABI_AT(ge_abi_header, version, 8);       /* for ever */
@@ -142,9 +143,10 @@ GE_ABI_AT(ge_abi_header, wake, 144);
 GE_ABI_AT(ge_abi_header, closed, 148);
 GE_ABI_AT(ge_abi_header, tail, 192);
 GE_ABI_AT(ge_abi_header, sample_every, 200);
-GE_ABI_AT(ge_abi_header, attached, 208);
-GE_ABI_AT(ge_abi_header, reserved_consumer, 212);
-_Static_assert(sizeof(struct ge_abi_header) == 256, "ABI version 3");
+GE_ABI_AT(ge_abi_header, sample_from, 208);
+GE_ABI_AT(ge_abi_header, attached, 216);
+GE_ABI_AT(ge_abi_header, reserved_consumer, 220);
+_Static_assert(sizeof(struct ge_abi_header) == 256, "ABI version 4");
 
 GE_ABI_AT(ge_abi_layer, name, 0);
 GE_ABI_AT(ge_abi_layer, rows, 256);
@@ -152,7 +154,7 @@ GE_ABI_AT(ge_abi_layer, cols, 264);
 GE_ABI_AT(ge_abi_layer, offset, 272);
 GE_ABI_AT(ge_abi_layer, dtype, 280);
 GE_ABI_AT(ge_abi_layer, reserved, 284);
-_Static_assert(sizeof(struct ge_abi_layer) == 320, "ABI version 3");
+_Static_assert(sizeof(struct ge_abi_layer) == 320, "ABI version 4");
 
 GE_ABI_AT(ge_abi_slot, number, 0);
 GE_ABI_AT(ge_abi_slot, step, 8);
@@ -163,7 +165,7 @@ GE_ABI_AT(ge_abi_slot, time, 40);
 GE_ABI_AT(ge_abi_slot, replicas, 48);
 GE_ABI_AT(ge_abi_slot, mean_replicas, 52);
 GE_ABI_AT(ge_abi_slot, check, 56);
-_Static_assert(sizeof(struct ge_abi_slot) == 64, "ABI version 3");
+_Static_assert(sizeof(struct ge_abi_slot) == 64, "ABI version 4");
 
 #undef GE_ABI_AT
 

@@ -180,13 +180,34 @@ void ge_consumer_enable(ge_consumer *consumer, uint64_t every)
     }
     consumer->tail = head;
     consumer->every = every;
+    consumer->from = 0;
     consumer->peeked = false;
     consumer->replicas = 0;
     /* Release, as in ge_consumer_release(): slots go back to the trainer. */
     atomic_store_explicit(&shared->tail, consumer->tail, memory_order_release);
     atomic_store_explicit(&shared->sample_every, every, memory_order_relaxed);
+    atomic_store_explicit(&shared->sample_from, 0, memory_order_relaxed);
     /* Release: pairs with the acquire in gradecho_begin(). */
     atomic_store_explicit(&shared->attached, 1, memory_order_release);
+}
+
+void ge_consumer_skip_to(ge_consumer *consumer, int64_t step)
+{
+    if (consumer->broken != NULL || consumer->every == 0 ||
+        step <= (int64_t)consumer->from)
+        return;
+    consumer->from = (uint64_t)step;
+    /* Relaxed: a sample of an earlier step may be under way in any case, and
+     * peek passes over it. */
+    atomic_store_explicit(&consumer->shared->sample_from, consumer->from,
+                          memory_order_relaxed);
+}
+
+/* Is a sample of this step asked for? */
+static bool is_wanted(const ge_consumer *consumer, int64_t step)
+{
+    return consumer->every == 0 || ((uint64_t)step % consumer->every == 0 &&
+                                    (uint64_t)step >= consumer->from);
 }
 
 /* Is there a sample at the front? */
@@ -280,8 +301,7 @@ gradecho_status ge_consumer_peek(ge_consumer *consumer,
             status = read_slot(consumer, &front);
         if (status != GRADECHO_OK)
             return status;
-        if (consumer->every == 0 ||
-            (uint64_t)front.step % consumer->every == 0) {
+        if (is_wanted(consumer, front.step)) {
             *sample = front;
             return GRADECHO_OK;
         }

@@ -76,6 +76,10 @@ const struct ge_geometry *ge_consumer_geometry(const ge_consumer *consumer);
  * Samples that an earlier monitor left in the queue are discarded. */
 void ge_consumer_enable(ge_consumer *consumer, uint64_t every);
 
+/* Want no step below `step` any more; those in the queue are discarded. Earlier
+ * wishes stay: a lower step changes nothing. */
+void ge_consumer_skip_to(ge_consumer *consumer, int64_t step);
+
 /* Want nothing any more: the trainer goes back to its unsampled path. */
 void ge_consumer_disable(ge_consumer *consumer);
 

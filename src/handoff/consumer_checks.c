@@ -73,6 +73,8 @@ const char *ge_check_segment(const ge_consumer *consumer)
              consumer->tail ||
          atomic_load_explicit(&shared->sample_every, memory_order_relaxed) !=
              consumer->every ||
+         atomic_load_explicit(&shared->sample_from, memory_order_relaxed) !=
+             consumer->from ||
          atomic_load_explicit(&shared->attached, memory_order_relaxed) != 1))
         return "what the monitor wrote in it was overwritten";
     return NULL;

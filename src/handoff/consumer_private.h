@@ -17,6 +17,7 @@ struct ge_consumer {
     struct ge_declared declared;  /* what the segment says, checked */
     unsigned char *present;       /* [blocks][layer_count], at peek */
     uint64_t every;               /* 0: not enabled */
+    uint64_t from;                /* what shared->sample_from says */
     uint64_t tail;                /* what shared->tail says */
     uint32_t seen;                /* shared->wake before the last peek */
     uint32_t replicas;            /* in the sample peeked, 0: none valid */

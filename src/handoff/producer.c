@@ -242,7 +242,7 @@ static gradecho_status decline(gradecho *handle, uint64_t tail)
 
 gradecho_status gradecho_begin(gradecho *handle, int64_t step)
 {
-    uint64_t every = 0, tail = 0;
+    uint64_t every = 0, from = 0, tail = 0;
 
     if (handle == NULL)
         return GRADECHO_NOT_WANTED;
@@ -253,13 +253,16 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
                       "cancelled",
                       (long long)step, (long long)handle->step);
     /* Acquire: pairs with the release in ge_consumer_enable(); who sees
-     * attached sees the sample_every and tail that go with it. */
+     * attached sees the sample_every and tail that go with it. sample_from is
+     * relaxed: who sees it late hands over a sample that nobody looks at. */
     if (atomic_load_explicit(&handle->shared->attached, memory_order_acquire) ==
         0)
         return GRADECHO_NOT_WANTED;
     every = atomic_load_explicit(&handle->shared->sample_every,
                                  memory_order_relaxed);
-    if (every == 0 || (uint64_t)step % every != 0)
+    from = atomic_load_explicit(&handle->shared->sample_from,
+                                memory_order_relaxed);
+    if (every == 0 || (uint64_t)step % every != 0 || (uint64_t)step < from)
         return GRADECHO_NOT_WANTED;
     if (step < handle->next) /* another rank may be at the old one's number */
         return refuse("step %lld comes after step %lld: count on from epoch to "

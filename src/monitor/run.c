@@ -37,6 +37,7 @@ struct session {
     bool writes_again;       /* root: told after the first of them */
     uint64_t repeated;       /* samples of steps that the log has */
     uint64_t spoiled;        /* root: samples that changed while being read */
+    struct ge_meeting meeting;
     uint64_t dropped;
     uint64_t dropped_before; /* by the trainers' count, when this run began */
     gradecho_status trouble; /* of this rank, for its next ballot */
@@ -357,6 +358,7 @@ static gradecho_status loop(struct session *s)
         ge_agree_vote(&view, &ballot);
         GE_TRY(ge_comm_max(s->comm, ballot.word, GE_BALLOT_SIZE));
         ge_agree_decide(&ballot, &verdict);
+        ge_agree_meet(&s->meeting, &verdict);
         s->dropped = (uint64_t)s->past.dropped +
                      (verdict.dropped > s->dropped_before
                           ? verdict.dropped - s->dropped_before
@@ -427,8 +429,10 @@ static gradecho_status close_session(struct session *s, bool hurry)
 
 gradecho_status ge_run(ge_comm *comm, const struct ge_run *run)
 {
-    struct session s = {
-        .comm = comm, .run = run, .root = ge_comm_rank(comm) == 0};
+    struct session s = {.comm = comm,
+                        .run = run,
+                        .meeting = {.every = run->config->sample_every},
+                        .root = ge_comm_rank(comm) == 0};
     gradecho_status status = GRADECHO_OK, closed = GRADECHO_OK;
 
     ge_comm_set_timeout(comm, run->config->timeout_seconds);

@@ -54,7 +54,7 @@ struct ge_source_ops {
     /* Others have a sample, and the next one waits for a trainer: perhaps for
      * one of this source. NULL: never. */
     void (*await)(struct ge_source *source);
-    /* Discard samples older than `step`. */
+    /* Want no step below `step` any more; discard such samples. */
     void (*advance)(struct ge_source *source, int64_t step);
     /* Of the sample at the front. `step` is what the monitors agreed on: this
      * one may have no part in the sample. */

@@ -139,7 +139,9 @@ static void advance(struct ge_source *source, int64_t step)
             ge_trainer_give_back(t);
             t->discarded++;
         }
+        ge_consumer_skip_to(t->consumer, step);
     }
+    s->common.from = step;
 }
 
 static void add_known(double value, double *sum, double *count)
@@ -277,7 +279,7 @@ static void release(struct ge_source *source)
 
     for (size_t i = 0; i < s->trainers; i++) {
         if (s->trainer[i].front.ready)
-            s->common.measured = s->trainer[i].sample.step;
+            s->common.from = s->trainer[i].sample.step + 1;
         ge_trainer_give_back(&s->trainer[i]);
     }
 }
@@ -467,7 +469,6 @@ gradecho_status ge_source_open_segments(ge_comm *comm,
     made->common = (struct ge_trainers_facts){
         .session = session,
         .every = (uint64_t)config->sample_every,
-        .measured = -1,
         .stop_on_loss = made->ending.stop_on_loss,
         .silence = config->timeout_seconds * silent_part,
     };

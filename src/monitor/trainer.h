@@ -23,7 +23,7 @@ struct ge_trainer {
 struct ge_trainers_facts {
     const char *session; /* borrowed for the run */
     uint64_t every;      /* steps wanted */
-    int64_t measured;    /* the last step that was, -1: none */
+    int64_t from;        /* no step below this is wanted any more */
     bool stop_on_loss;   /* on_rank_loss: stop */
     double silence;      /* s, after which it is told */
 };

@@ -53,9 +53,9 @@ static const struct {
     FIELD(head),           FIELD(dropped),
     FIELD(wake),           FIELD(closed),
     FIELD(tail),           FIELD(sample_every),
-    FIELD(attached),       OF_LAYER(rows),
-    OF_LAYER(cols),        OF_LAYER(offset),
-    OF_LAYER(dtype),
+    FIELD(sample_from),    FIELD(attached),
+    OF_LAYER(rows),        OF_LAYER(cols),
+    OF_LAYER(offset),      OF_LAYER(dtype),
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
@@ -233,6 +233,7 @@ static void monitor(struct world *w, uint8_t what)
         break;
     case 3:
         ge_consumer_enable(w->monitor, 1 + what / 128);
+        ge_consumer_skip_to(w->monitor, w->step + what / 16 % 4);
         break;
     case 4:
         fuzz_any(ge_consumer_intact(w->monitor));

@@ -7,7 +7,8 @@ const struct protocol real_protocol = {.see = ge_front_see,
                                        .add = ge_front_add,
                                        .is_older = ge_front_is_older,
                                        .vote = ge_agree_vote,
-                                       .decide = ge_agree_decide};
+                                       .decide = ge_agree_decide,
+                                       .meet = ge_agree_meet};
 
 void model_start(const struct model *model, struct state *s)
 {
@@ -27,14 +28,15 @@ bool model_is_over(const struct state *s)
 
 /* ---- trainers ---- */
 
-static int size(uint16_t set)
+static int size(uint32_t set)
 {
     return __builtin_popcount(set);
 }
 
 static void begin(struct trainer *t)
 {
-    if (!t->wanted || t->next % t->every != 0 || size(queue(t)) >= SLOTS)
+    if (!t->wanted || t->next % t->every != 0 || t->next < t->from ||
+        size(queue(t)) >= SLOTS)
         t->next++; /* not wanted, or dropped */
     else
         t->begun = true;

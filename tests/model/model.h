@@ -3,11 +3,12 @@
  * whose every step is one action of one process.
  *
  * What decides is the code that runs: ge_front_see(), ge_front_add(),
- * ge_front_is_older(), ge_agree_vote(), ge_agree_decide(), called through
- * `struct protocol` so that a test can put a mistake in. What is modelled is
- * what surrounds it: the ring of slots, the liveness of processes, the merge of
- * the ballots. Each access to shared memory on which a decision hangs is an
- * action of its own; orders of memory are the business of the handoff's tests.
+ * ge_front_is_older(), ge_agree_vote(), ge_agree_decide(), ge_agree_meet(),
+ * called through `struct protocol` so that a test can put a mistake in. What is
+ * modelled is what surrounds it: the ring of slots, the liveness of processes,
+ * the merge of the ballots. Each access to shared memory on which a decision
+ * hangs is an action of its own; orders of memory are the business of the
+ * handoff's tests.
  */
 #ifndef MODEL_H
 #define MODEL_H
@@ -18,7 +19,7 @@
 
 #include "front.h"
 
-enum { TRAINERS = 3, SLOTS = 2, STEPS_MAX = 16, WHY_MAX = 160 };
+enum { TRAINERS = 3, SLOTS = 2, STEPS_MAX = 32, WHY_MAX = 160 };
 
 enum life { LIVE, CLOSED, DEAD };
 
@@ -28,8 +29,8 @@ enum look { UNSEEN, SAW_ALIVE, SAW_GONE, SEEN };
 /* A trainer, its newest segment, and the segment that its monitor holds: the
  * same one unless it came back under a monitor that holds the old one. */
 struct trainer {
-    uint16_t published; /* steps handed over in the segment held */
-    uint16_t taken;     /* those whose slots were given back */
+    uint32_t published; /* steps handed over in the segment held */
+    uint32_t taken;     /* those whose slots were given back */
     uint8_t next;       /* step that it comes to */
     uint8_t life;       /* enum life */
     uint8_t held;       /* enum life, as the segment held tells it */
@@ -41,6 +42,8 @@ struct trainer {
     uint8_t look;       /* enum look */
     bool live, ready;   /* struct ge_front, kept by its monitor */
     uint8_t step;
+    uint8_t from; /* sample_from of the segment held */
+    uint8_t spare[3];
 };
 
 enum phase { ABSENT, ATTACHING, LOOKING, VOTED, MEASURING, ADVANCING, ENDING };
@@ -59,8 +62,11 @@ struct state {
     uint8_t jobs;                    /* monitor jobs started so far */
     uint8_t deaths, restarts, skips; /* so many are left */
     bool job;                        /* there is a monitor job */
+    bool missed;                     /* struct ge_meeting, ... */
+    uint8_t ahead;                   /* ... the same at all monitors */
+    uint8_t spare[6];
 };
-_Static_assert(sizeof(struct state) == 64, "no padding");
+_Static_assert(sizeof(struct state) == 96, "no padding");
 
 struct setup {
     const char *name;
@@ -71,6 +77,7 @@ struct setup {
     int jobs; /* monitor jobs in all; all but the last may be killed */
     int deaths, restarts;
     int skips; /* steps for which a trainer does not ask */
+    int ahead; /* struct ge_meeting, when a job starts */
     int lead;  /* most steps that a trainer may be ahead of another live one */
     bool every_order; /* see model_settled() */
 };
@@ -82,11 +89,13 @@ struct protocol {
     bool (*is_older)(const struct ge_front *, int64_t);
     void (*vote)(const struct ge_view *, struct ge_ballot *);
     void (*decide)(const struct ge_ballot *, struct ge_verdict *);
+    void (*meet)(struct ge_meeting *, struct ge_verdict *);
     /* Mistakes that are not in one of these. */
-    bool looks_once;     /* not again after it saw that the trainer is gone */
-    bool decides_alone;  /* each monitor by its own ballot */
-    bool takes_any_step; /* also what an earlier job had asked for */
-    bool releases_early; /* the slot goes back when the sample is seen */
+    bool looks_once;      /* not again after it saw that the trainer is gone */
+    bool decides_alone;   /* each monitor by its own ballot */
+    bool takes_any_step;  /* also what an earlier job had asked for */
+    bool takes_old_steps; /* also those below what was agreed on */
+    bool releases_early;  /* the slot goes back when the sample is seen */
 };
 extern const struct protocol real_protocol;
 

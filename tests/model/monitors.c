@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static int lowest(uint16_t set)
+static int lowest(uint32_t set)
 {
     return __builtin_ctz(set);
 }
@@ -22,8 +22,8 @@ static void start_look(const struct model *model, struct state *s, int m)
 /* The processes of the monitors are gone. What they wrote stays. */
 void end_job(struct state *s)
 {
-    s->job = false;
-    s->last = 0;
+    s->job = s->missed = false;
+    s->last = s->ahead = 0;
     for (int t = 0; t < TRAINERS; t++) {
         struct trainer *trainer = &s->trainer[t];
 
@@ -38,6 +38,7 @@ void start_job(const struct model *model, struct state *s)
 {
     s->job = true;
     s->jobs++;
+    s->ahead = (uint8_t)model->setup.ahead;
     for (int t = 0; t < TRAINERS; t++)
         s->trainer[t].wanted = false;
     for (int m = 0; is_monitor(model, m); m++)
@@ -55,6 +56,7 @@ void enable(const struct model *model, struct state *s, int m)
     struct trainer *trainer = &s->trainer[left];
 
     trainer->published = trainer->taken = 0; /* tail = head */
+    trainer->from = 0;
     trainer->listened = trainer->live = true;
     if (!trainer->back) {
         trainer->wanted = true;
@@ -102,10 +104,13 @@ static bool peek(struct model *model, struct state *s, int m, struct trainer *t)
     const bool once = model->protocol.looks_once;
 
     if (queue(t) != 0 && (t->look == UNSEEN || !once)) {
-        if (lowest(queue(t)) % every_of(model, s) == 0 ||
-            model->protocol.takes_any_step)
+        const int step = lowest(queue(t));
+
+        if ((step % every_of(model, s) == 0 ||
+             model->protocol.takes_any_step) &&
+            (step >= t->from || model->protocol.takes_old_steps))
             return see(model, s, m, t, GE_SIGHT_SAMPLE);
-        t->taken |= bit(lowest(queue(t)));
+        t->taken |= bit(step);
         t->look = UNSEEN;
     } else if (t->look == UNSEEN) {
         t->look = once || t->held == LIVE ? SAW_ALIVE : SAW_GONE;
@@ -160,7 +165,10 @@ void act(const struct model *model, struct state *s, int m)
             (phase == ADVANCING && model->protocol.is_older(&front, s->step))) {
             trainer->taken |= bit(trainer->step);
             trainer->ready = false;
-        } else if (phase == ENDING && !trainer->back) {
+        }
+        if (phase == ADVANCING && s->step > trainer->from)
+            trainer->from = s->step;
+        else if (phase == ENDING && !trainer->back) {
             trainer->wanted = false;
         }
     }
@@ -190,6 +198,13 @@ static void vote(const struct model *model, const struct state *s, int m,
     model->protocol.vote(&view, ballot);
 }
 
+static struct ge_meeting meeting_of(const struct model *model,
+                                    const struct state *s)
+{
+    return (struct ge_meeting){
+        .every = every_of(model, s), .ahead = s->ahead, .missed = s->missed};
+}
+
 /* All have voted. Each monitor reads the merged ballot for itself. */
 bool merge(struct model *model, struct state *s)
 {
@@ -199,6 +214,7 @@ bool merge(struct model *model, struct state *s)
                                     [GE_VERDICT_END] = ENDING};
     struct ge_ballot ballot[TRAINERS], merged = {{0}};
     struct ge_verdict verdict[TRAINERS] = {{0}};
+    struct ge_meeting meeting = {0};
 
     for (int m = 0; is_monitor(model, m); m++) {
         vote(model, s, m, &ballot[m]);
@@ -209,6 +225,8 @@ bool merge(struct model *model, struct state *s)
     for (int m = 0; is_monitor(model, m); m++) {
         model->protocol.decide(
             model->protocol.decides_alone ? &ballot[m] : &merged, &verdict[m]);
+        meeting = meeting_of(model, s);
+        model->protocol.meet(&meeting, &verdict[m]);
         if (verdict[m].action != verdict[0].action ||
             verdict[m].step != verdict[0].step)
             return BROKEN(model, "monitors 0 and %d do not do the same", m);
@@ -219,6 +237,8 @@ bool merge(struct model *model, struct state *s)
     if (verdict->action == GE_VERDICT_MEASURE)
         s->last = (uint8_t)(verdict->step + 1);
     s->step = (uint8_t)verdict->step;
+    s->missed = meeting.missed;
+    s->ahead = (uint8_t)meeting.ahead;
     for (int m = 0; is_monitor(model, m); m++) {
         s->monitor[m].phase = phase[verdict->action];
         if (verdict->action == GE_VERDICT_WAIT)

@@ -11,15 +11,15 @@
 /* A property is broken: the value of a function that tells. */
 #define BROKEN(model, ...) (snprintf((model)->why, WHY_MAX, __VA_ARGS__), false)
 
-static inline uint16_t bit(int step)
+static inline uint32_t bit(int step)
 {
-    return (uint16_t)(1U << step);
+    return UINT32_C(1) << step;
 }
 
 /* What lies in the slots of the segment held. */
-static inline uint16_t queue(const struct trainer *t)
+static inline uint32_t queue(const struct trainer *t)
 {
-    return t->published & (uint16_t)~t->taken;
+    return t->published & ~t->taken;
 }
 
 static inline bool is_monitor(const struct model *model, int m)
@@ -49,6 +49,7 @@ static inline struct ge_front front_of(const struct trainer *t)
 static inline void new_segment(struct trainer *t)
 {
     t->published = t->taken = 0;
+    t->from = 0;
     t->held = t->life;
     t->back = false;
 }

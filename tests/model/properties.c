@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool has(uint16_t set, int step)
+static bool has(uint32_t set, int step)
 {
     return (set >> step & 1) != 0;
 }
@@ -54,9 +54,12 @@ static bool may_measure(struct model *model, const struct state *s, int step)
 }
 
 /* A sample may be thrown away if it cannot become complete: a trainer went past
- * its step, or ended in order, without it. */
+ * its step, or ended in order, without it. Where the monitors have missed each
+ * other, also for a later step to meet at. */
 static bool may_discard(const struct state *s, int step)
 {
+    if (s->missed || s->ahead > 0)
+        return true;
     for (int t = 0; t < TRAINERS; t++) {
         const struct trainer *u = &s->trainer[t];
 
@@ -199,12 +202,14 @@ static bool all_go_on(const struct model *model, const struct state *s)
     return s->job && some;
 }
 
-/* Trainers that live catch up with the foremost and go on in step. At most one
- * more sample is lost: that for which a slot was not free yet. */
+/* Trainers that live catch up with the foremost and go on in step. Two more
+ * samples are lost at most: one for which a slot was not free yet, one that was
+ * skipped to meet at the next; more, if the monitors are about to meet further
+ * ahead. */
 static bool is_measured_again(struct model *model, struct state *s)
 {
     const int every = every_of(model, s);
-    int step = STEPS_MAX, foremost = 0;
+    int step = STEPS_MAX, foremost = 0, sure = 0;
 
     for (int t = 0; t < TRAINERS; t++) {
         const struct trainer *u = &s->trainer[t];
@@ -216,15 +221,16 @@ static bool is_measured_again(struct model *model, struct state *s)
              !rest(model, s)))
             return false;
         foremost = u->next > foremost ? u->next : foremost;
+        foremost = u->from > foremost ? u->from : foremost;
         step = u->next < step ? u->next : step;
     }
-    for (; step <= foremost + 3 * every; step++) {
+    sure = foremost + (2 + 2 * s->ahead) * every;
+    for (; step <= sure + 2 * every; step++) {
         for (int t = 0; t < TRAINERS; t++)
             if (s->trainer[t].held == LIVE && s->trainer[t].next == step &&
                 !train(model, s, t))
                 return false;
-        if (step % every == 0 && step >= foremost + every &&
-            s->last != step + 1)
+        if (step % every == 0 && step >= sure && s->last != step + 1)
             return BROKEN(model,
                           "the trainers went on in step, and step %d is "
                           "not measured",

@@ -22,15 +22,27 @@ static void forget_history(struct state *s)
     for (int t = 0; t < TRAINERS; t++) {
         struct trainer *u = &s->trainer[t];
 
-        u->published = (uint16_t)(u->published >> oldest << oldest);
+        u->published = u->published >> oldest << oldest;
         u->taken &= u->published;
     }
     if (s->last <= oldest)
         s->last = 0;
 }
 
+/* A step from which samples are asked for is forgotten once all that is handed
+ * over is of such steps. */
+static void forget_wish(struct trainer *t)
+{
+    const bool going_on = t->life == LIVE && !t->back;
+
+    if ((queue(t) == 0 || __builtin_ctz(queue(t)) >= t->from) &&
+        (!going_on || t->next >= t->from))
+        t->from = 0;
+}
+
 static void forget_trainer(struct state *s, struct trainer *t)
 {
+    forget_wish(t);
     if (!s->job && !t->wanted)
         t->published = t->taken = 0; /* enabling begins with an empty queue */
     if (t->life != LIVE && s->restarts == 0)

@@ -30,7 +30,7 @@ static void tell_action(struct action action, char *text, size_t size)
         snprintf(text, size, "%s", what);
 }
 
-static void tell_set(uint16_t set, char *text)
+static void tell_set(uint32_t set, char *text)
 {
     *text = '\0';
     for (int step = 0; step < STEPS_MAX; step++)

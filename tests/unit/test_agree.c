@@ -215,12 +215,143 @@ static void the_worst_loss_is_known_to_all(void **state)
     assert_true(decide(views, MONITORS).dropped == 5);
 }
 
+/* ---- where the monitors meet ---- */
+
+static struct ge_verdict advance(int64_t step)
+{
+    return (struct ge_verdict){.action = GE_VERDICT_ADVANCE, .step = step};
+}
+
+static void meet_after(struct ge_meeting *meeting, int64_t newest,
+                       int64_t expected)
+{
+    struct ge_verdict verdict = advance(newest);
+
+    ge_agree_meet(meeting, &verdict);
+    assert_int_equal(verdict.action, GE_VERDICT_ADVANCE);
+    assert_true(verdict.step == expected);
+}
+
+static void measure(struct ge_meeting *meeting, int times)
+{
+    struct ge_verdict verdict = {.action = GE_VERDICT_MEASURE, .step = 3};
+
+    while (times-- > 0)
+        ge_agree_meet(meeting, &verdict);
+    assert_true(verdict.step == 3);
+}
+
+static void who_missed_the_others_meets_them_further_ahead(void **state)
+{
+    struct ge_meeting meeting = {.every = 5};
+    struct ge_verdict wait = {.action = GE_VERDICT_WAIT, .step = 10};
+
+    (void)state;
+    meet_after(&meeting, 10, 10);
+    measure(&meeting, 1); /* that was enough */
+    meet_after(&meeting, 20, 20);
+    ge_agree_meet(&meeting, &wait); /* says nothing */
+    assert_true(wait.step == 10);
+    meet_after(&meeting, 25, 30);
+    meet_after(&meeting, 35, 45);
+    meet_after(&meeting, 50, 70);
+    measure(&meeting, 1); /* 4 ahead did; next time 3 */
+    meet_after(&meeting, 75, 90);
+    measure(&meeting, 2);
+    meet_after(&meeting, 95, 100);
+    measure(&meeting, 10);
+    meet_after(&meeting, 200, 200);
+}
+
+static void a_meeting_is_not_out_of_reach(void **state)
+{
+    struct ge_meeting meeting = {.every = 1000000000};
+    struct ge_verdict verdict;
+
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        verdict = advance(7);
+        ge_agree_meet(&meeting, &verdict);
+    }
+    assert_true(verdict.step == 7 + GE_MEETING_AHEAD_MAX * meeting.every);
+    meet_after(&meeting, INT64_MAX - 1, INT64_MAX - 1); /* or it would wrap */
+}
+
+/* Two trainers in step, a step a tick, and a monitor for each. A round of the
+ * monitors takes four ticks: monitor 0 acts and looks at its beginning, monitor
+ * 1 three ticks later, then they vote. */
+enum { TRAINERS = 2, SLOTS = 2, ROUND = 4, TICKS = 4000 };
+
+struct pair {
+    int64_t queue[TRAINERS][SLOTS], from[TRAINERS];
+    int length[TRAINERS];
+    struct ge_view view[TRAINERS];
+    struct ge_verdict verdict;
+};
+
+static void train(struct pair *p, int64_t step)
+{
+    for (int t = 0; t < TRAINERS; t++)
+        if (step >= p->from[t] && p->length[t] < SLOTS)
+            p->queue[t][p->length[t]++] = step;
+}
+
+static void act_and_look(struct pair *p, int t)
+{
+    if (p->verdict.action == GE_VERDICT_MEASURE)
+        p->from[t] = p->verdict.step + 1;
+    else if (p->verdict.action == GE_VERDICT_ADVANCE)
+        p->from[t] = p->verdict.step;
+    while (p->length[t] > 0 && p->queue[t][0] < p->from[t]) {
+        p->queue[t][0] = p->queue[t][1];
+        p->length[t]--;
+    }
+    p->view[t] = p->length[t] > 0 ? (struct ge_view)READY(p->queue[t][0])
+                                  : (struct ge_view)WAITING;
+}
+
+/* \return samples measured */
+static int simulate(bool meets)
+{
+    struct pair p = {.verdict = {.action = GE_VERDICT_WAIT}};
+    struct ge_meeting meeting = {.every = 1};
+    int measured = 0;
+
+    for (int64_t tick = 0; tick < TICKS; tick++) {
+        train(&p, tick);
+        if (tick % ROUND == 0)
+            act_and_look(&p, 0);
+        if (tick % ROUND != ROUND - 1)
+            continue;
+        act_and_look(&p, 1);
+        p.verdict = decide(p.view, TRAINERS);
+        if (meets)
+            ge_agree_meet(&meeting, &p.verdict);
+        measured += p.verdict.action == GE_VERDICT_MEASURE;
+    }
+    return measured;
+}
+
+static void monitors_slower_than_a_step_meet(void **state)
+{
+    const int without = simulate(false), with = simulate(true);
+
+    (void)state;
+    print_message("of %d steps, %d are measured; %d if monitors only move up\n",
+                  TICKS, with, without);
+    assert_true(with > TICKS / (8 * ROUND)); /* an eighth of all rounds */
+    assert_true(without < with / 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_vote_has_its_verdict),
         cmocka_unit_test(one_monitor_agrees_with_itself),
         cmocka_unit_test(the_worst_loss_is_known_to_all),
+        cmocka_unit_test(who_missed_the_others_meets_them_further_ahead),
+        cmocka_unit_test(a_meeting_is_not_out_of_reach),
+        cmocka_unit_test(monitors_slower_than_a_step_meet),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,6 +48,21 @@ static const struct setup setups[] = {
      .every = EACH_STEP,
      .jobs = 1,
      .lead = 1},
+    {.name = "they are used to missing each other",
+     .owner = ALONE,
+     .steps = 5,
+     .every = EACH_STEP,
+     .jobs = 1,
+     .ahead = 1,
+     .lead = 2},
+    {.name = "they are used to missing each other; two at one monitor, a death",
+     .owner = ONE_HAS_TWO,
+     .steps = 3,
+     .every = EACH_STEP,
+     .jobs = 1,
+     .deaths = 1,
+     .ahead = 2,
+     .lead = 2},
     {.name = "every second step; one does not ask for a step",
      .owner = ALONE,
      .steps = 5,
@@ -170,6 +185,20 @@ static void decide_without_waiting(const struct ge_ballot *merged,
     }
 }
 
+static void meet_too_far(struct ge_meeting *meeting, struct ge_verdict *verdict)
+{
+    ge_agree_meet(meeting, verdict);
+    if (verdict->action == GE_VERDICT_ADVANCE)
+        verdict->step += 4;
+}
+
+static void meet_behind(struct ge_meeting *meeting, struct ge_verdict *verdict)
+{
+    ge_agree_meet(meeting, verdict);
+    if (verdict->action == GE_VERDICT_ADVANCE && meeting->ahead > 0)
+        verdict->step -= 2 * meeting->ahead;
+}
+
 static void see_no_death(struct ge_front *front, enum ge_sight sight,
                          int64_t step, struct ge_ending *ending)
 {
@@ -197,7 +226,7 @@ static bool is_not_newer(const struct ge_front *front, int64_t step)
     return front->ready && front->step <= step;
 }
 
-enum { OF_TWO = 7, OF_JOBS = 6, OF_DEATHS = 3, OF_DROPS = 0 };
+enum { OF_DROPS = 0, OF_MEETING = 2, OF_DEATHS = 5, OF_JOBS = 8, OF_TWO = 9 };
 
 static const struct {
     const char *name;
@@ -229,6 +258,18 @@ static const struct {
      OF_DROPS,
      "could be complete",
      {.is_older = is_not_newer}},
+    {"they meet too far ahead",
+     OF_MEETING,
+     "is not measured",
+     {.meet = meet_too_far}},
+    {"they meet where trainers have been",
+     OF_MEETING,
+     "the votes do not end",
+     {.meet = meet_behind}},
+    {"a step before the meeting is looked at",
+     OF_MEETING,
+     "is not measured",
+     {.takes_old_steps = true}},
     {"each decides by its own ballot",
      OF_DROPS,
      "do not do the same",
@@ -256,6 +297,7 @@ static struct protocol with(const struct protocol *changes)
     p.is_older = p.is_older != NULL ? p.is_older : real_protocol.is_older;
     p.vote = p.vote != NULL ? p.vote : real_protocol.vote;
     p.decide = p.decide != NULL ? p.decide : real_protocol.decide;
+    p.meet = p.meet != NULL ? p.meet : real_protocol.meet;
     return p;
 }
 

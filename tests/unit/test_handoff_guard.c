@@ -221,6 +221,7 @@ static void overwritten_counters_and_constants_are_noticed(void **state)
         {offsetof(struct ge_abi_header, closed), 4, &one},
         {offsetof(struct ge_abi_header, tail), 8, &much},
         {offsetof(struct ge_abi_header, sample_every), 8, &much},
+        {offsetof(struct ge_abi_header, sample_from), 8, &much},
         {offsetof(struct ge_abi_header, attached), 4, &much},
     };
 

@@ -127,15 +127,17 @@ static void both_versions_are_named_in_the_refusal(void **state)
     const uint32_t version = 4711;
     struct ge_segment_info info;
     size_t count = 0;
+    char ours[32];
 
     (void)state;
+    snprintf(ours, sizeof ours, "reads %u", (unsigned)GE_ABI_VERSION);
     write_at(fd, &version, sizeof version,
              offsetof(struct ge_abi_header, version));
     ge_message_capture(1);
     assert_int_equal(try_to_attach(), GRADECHO_E_ABI);
     ge_message_capture(0);
     assert_non_null(strstr(ge_message_last(), "4711"));
-    assert_non_null(strstr(ge_message_last(), "reads 3"));
+    assert_non_null(strstr(ge_message_last(), ours));
     assert_int_equal(ge_consumer_scan(session(), false, &info, 1, &count),
                      GRADECHO_OK);
     assert_int_equal(count, 1);
@@ -208,6 +210,7 @@ static void a_file_that_shrinks_later_is_an_error_and_then_the_end(void **state)
     assert_null(ge_consumer_data(monitor, 0, 0));
     ge_consumer_release(monitor);
     ge_consumer_enable(monitor, 1);
+    ge_consumer_skip_to(monitor, 3);
     ge_consumer_wait(monitor, 100);
     assert_int_equal(ge_consumer_peek(monitor, &sample), GRADECHO_END);
     ge_consumer_detach(&monitor);
