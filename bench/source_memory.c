@@ -43,9 +43,9 @@ static const float *direct(const struct ge_source *source, size_t j,
     return self(source)->gradient + self(source)->at[layer];
 }
 
-static void release(struct ge_source *source)
+static void release(struct ge_source *source, int64_t step)
 {
-    (void)source;
+    (void)source, (void)step;
 }
 
 static void close_memory(struct ge_source *source)

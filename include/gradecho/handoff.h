@@ -125,8 +125,9 @@ gradecho_open(const struct gradecho_options *options, gradecho **handle);
  * Costs a few loads when the answer is no.
  *
  * \return GRADECHO_OK          wanted: write every layer, then publish
- *         GRADECHO_NOT_WANTED  no monitor is attached, or this step is not
- *                              sampled: do nothing
+ *         GRADECHO_NOT_WANTED  no monitor is attached, this step is not
+ *                              sampled, or the monitors have skipped it
+ *                              (counted): do nothing
  *         GRADECHO_DROPPED     all slots are in use: counted, do nothing
  *         GRADECHO_E_ARG       a sample is already begun; or step is negative,
  *                              or not above the last sample's: steps count on
@@ -183,7 +184,7 @@ GRADECHO_API void gradecho_cancel(gradecho *handle);
 /* 1 while a monitor is attached, else 0. */
 GRADECHO_API int gradecho_attached(const gradecho *handle);
 
-/* Samples that this rank lost because all slots were in use. */
+/* Samples that this rank left out because the monitor was busy. */
 GRADECHO_API uint64_t gradecho_dropped(const gradecho *handle);
 
 /* Say that no more samples will come, remove the segment's name, release all.

@@ -41,7 +41,8 @@ void ge_agree_decide(const struct ge_ballot *merged, struct ge_verdict *verdict)
     } else if (word[READY] &&
                (word[CLOSED] || -word[MINUS_OLDEST] != word[NEWEST])) {
         verdict->action = GE_VERDICT_ADVANCE;
-        verdict->step += word[CLOSED] ? 1 : 0; /* past all fronts */
+        if (word[CLOSED])
+            verdict->step = INT64_MAX; /* nothing is wanted any more */
     } else if (word[WAITING]) {
         verdict->action = GE_VERDICT_WAIT;
     } else {

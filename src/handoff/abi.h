@@ -74,7 +74,8 @@ struct ge_abi_header {
 
     /* Line 2: written by the producer alone. */
     _Alignas(GE_ABI_LINE) _Atomic uint64_t head; /* samples published */
-    _Atomic uint64_t dropped; /* samples lost because all slots were in use */
+    _Atomic uint64_t dropped; /* samples left out: all slots were in use, or
+                                 the step was below sample_from */
     _Atomic uint32_t wake;    /* futex word, bumped at publish and close */
     _Atomic uint32_t closed;  /* GE_ABI_CLOSED: no more samples; else 0 */
 

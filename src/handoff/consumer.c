@@ -197,17 +197,9 @@ void ge_consumer_skip_to(ge_consumer *consumer, int64_t step)
         step <= (int64_t)consumer->from)
         return;
     consumer->from = (uint64_t)step;
-    /* Relaxed: a sample of an earlier step may be under way in any case, and
-     * peek passes over it. */
+    /* Relaxed: a sample of an earlier step may be under way in any case. */
     atomic_store_explicit(&consumer->shared->sample_from, consumer->from,
                           memory_order_relaxed);
-}
-
-/* Is a sample of this step asked for? */
-static bool is_wanted(const ge_consumer *consumer, int64_t step)
-{
-    return consumer->every == 0 || ((uint64_t)step % consumer->every == 0 &&
-                                    (uint64_t)step >= consumer->from);
 }
 
 /* Is there a sample at the front? */
@@ -301,7 +293,8 @@ gradecho_status ge_consumer_peek(ge_consumer *consumer,
             status = read_slot(consumer, &front);
         if (status != GRADECHO_OK)
             return status;
-        if (is_wanted(consumer, front.step)) {
+        if (consumer->every == 0 ||
+            (uint64_t)front.step % consumer->every == 0) {
             *sample = front;
             return GRADECHO_OK;
         }

@@ -76,8 +76,8 @@ const struct ge_geometry *ge_consumer_geometry(const ge_consumer *consumer);
  * Samples that an earlier monitor left in the queue are discarded. */
 void ge_consumer_enable(ge_consumer *consumer, uint64_t every);
 
-/* Want no step below `step` any more; those in the queue are discarded. Earlier
- * wishes stay: a lower step changes nothing. */
+/* Want no step below `step` any more; a lower one changes nothing. Such samples
+ * that are in the queue, or under way, can still be peeked at. */
 void ge_consumer_skip_to(ge_consumer *consumer, int64_t step);
 
 /* Want nothing any more: the trainer goes back to its unsampled path. */
@@ -121,7 +121,8 @@ bool ge_consumer_alive(const ge_consumer *consumer);
 /* True once the trainer closed its end in order; false if it lives or died. */
 bool ge_consumer_closed(const ge_consumer *consumer);
 
-/* Samples the trainer lost because all slots were in use. */
+/* Samples the trainer left out because all slots were in use, or the monitors
+ * had skipped to a later step. */
 uint64_t ge_consumer_dropped(const ge_consumer *consumer);
 
 #endif

@@ -32,7 +32,7 @@ struct gradecho {
     uint32_t slots, replicas, mean; /* mean: 1 if there is room for it */
     uint32_t world;
     uint64_t head, dropped; /* what shared->head and ->dropped say */
-    bool deserted;          /* the monitor was gone when all slots were full */
+    bool deserted;          /* the monitor was gone when it seemed busy */
     uint64_t deserted_tail; /* at this tail */
     uint64_t instance;      /* what shared->instance says */
     bool begun;
@@ -221,10 +221,11 @@ static unsigned char *begun_slot(const gradecho *handle)
            handle->head % handle->slots * handle->layout.slot_bytes;
 }
 
-/* All slots are in use, or seem so. Drops are counted only while somebody
- * takes samples: a monitor that was killed has not reset `attached`, but the
- * kernel has dropped its lock. It is asked for once: the next monitor moves the
- * tail before it takes samples. */
+/* The monitor is busy, or seems so: all slots are in use, or it has skipped to
+ * a later step. Drops are counted only while somebody takes samples: a monitor
+ * that was killed has not reset `attached`, but the kernel has dropped its
+ * lock. It is asked for once: the next monitor moves the tail, or skips
+ * nothing, before it takes samples. */
 static gradecho_status decline(gradecho *handle, uint64_t tail)
 {
     if (handle->deserted && handle->deserted_tail == tail)
@@ -260,9 +261,7 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
         return GRADECHO_NOT_WANTED;
     every = atomic_load_explicit(&handle->shared->sample_every,
                                  memory_order_relaxed);
-    from = atomic_load_explicit(&handle->shared->sample_from,
-                                memory_order_relaxed);
-    if (every == 0 || (uint64_t)step % every != 0 || (uint64_t)step < from)
+    if (every == 0 || (uint64_t)step % every != 0)
         return GRADECHO_NOT_WANTED;
     if (step < handle->next) /* another rank may be at the old one's number */
         return refuse("step %lld comes after step %lld: count on from epoch to "
@@ -271,8 +270,15 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
     /* Acquire: pairs with the release in ge_consumer_release(); the monitor's
      * last read of the slot happens before we write to it. */
     tail = atomic_load_explicit(&handle->shared->tail, memory_order_acquire);
+    from = atomic_load_explicit(&handle->shared->sample_from,
+                                memory_order_relaxed);
+    if ((uint64_t)step < from) {
+        (void)decline(handle, tail);
+        return GRADECHO_NOT_WANTED; /* not later, either */
+    }
     if (handle->head - tail >= handle->slots)
         return decline(handle, tail);
+    handle->deserted = false;
     memset(begun_slot(handle) + handle->layout.presence_offset, 0,
            (handle->replicas + handle->mean) * handle->layer_count);
     handle->begun = true;

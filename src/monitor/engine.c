@@ -375,7 +375,7 @@ gradecho_status ge_engine_measure(ge_engine *engine, int64_t step, int64_t echo,
         ge_warn("step %lld: a gradient changed while it was read; the sample "
                 "is not logged",
                 (long long)step);
-    source->ops->release(source);
+    source->ops->release(source, step);
 
     for (size_t j = 1; j < engine->replicas_each; j++) /* close the gaps */
         memmove(engine->rows + j * width, engine->rows + j * engine->width,

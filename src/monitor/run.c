@@ -333,7 +333,7 @@ fail:
  * went back to an earlier state. Steps in a log increase: leave it out. */
 static void leave_out(struct session *s, int64_t step)
 {
-    s->source->ops->release(s->source);
+    s->source->ops->release(s->source, step);
     if (s->root && s->repeated == 0)
         ge_warn("log %s has steps up to %lld: step %lld and others up to there "
                 "are not measured again (a training that began anew needs a "

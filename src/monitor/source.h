@@ -82,8 +82,9 @@ struct ge_source_ops {
      * cannot be trusted, because its memory changed meanwhile. NULL: it never
      * does. */
     bool (*intact)(struct ge_source *source);
-    /* Done with the sample at the front. */
-    void (*release)(struct ge_source *source);
+    /* Done with the sample at the front, which is of this step; no earlier one
+     * is wanted any more. This source may have no part in it. */
+    void (*release)(struct ge_source *source, int64_t step);
     void (*close)(struct ge_source *source);
 };
 

@@ -107,10 +107,11 @@ static bool intact(struct ge_source *source)
     return ge_gradients_intact(self(source)->file);
 }
 
-static void release(struct ge_source *source)
+static void release(struct ge_source *source, int64_t step)
 {
     struct file_source *s = self(source);
 
+    (void)step;
     ge_gradients_release(s->file, s->next);
     s->next++;
 }

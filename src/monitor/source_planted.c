@@ -280,8 +280,9 @@ static gradecho_status read_entries(struct ge_source *source, size_t j,
     return GRADECHO_OK;
 }
 
-static void release(struct ge_source *source)
+static void release(struct ge_source *source, int64_t step)
 {
+    (void)step;
     self(source)->next++;
 }
 

@@ -135,11 +135,12 @@ static void advance(struct ge_source *source, int64_t step)
     for (size_t i = 0; i < s->trainers; i++) {
         struct ge_trainer *t = &s->trainer[i];
 
+        /* First, or it would fill the slot with the next that is too old. */
+        ge_consumer_skip_to(t->consumer, step);
         if (ge_front_is_older(&t->front, step)) {
             ge_trainer_give_back(t);
             t->discarded++;
         }
-        ge_consumer_skip_to(t->consumer, step);
     }
     s->common.from = step;
 }
@@ -273,15 +274,13 @@ static bool intact(struct ge_source *source)
     return all;
 }
 
-static void release(struct ge_source *source)
+static void release(struct ge_source *source, int64_t step)
 {
     struct segment_source *s = self(source);
 
-    for (size_t i = 0; i < s->trainers; i++) {
-        if (s->trainer[i].front.ready)
-            s->common.from = s->trainer[i].sample.step + 1;
+    for (size_t i = 0; i < s->trainers; i++)
         ge_trainer_give_back(&s->trainer[i]);
-    }
+    s->common.from = step + 1;
 }
 
 static void close_segments(struct ge_source *source)

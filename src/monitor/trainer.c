@@ -13,6 +13,19 @@ double ge_trainer_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static gradecho_status peek(struct ge_trainer *t,
+                            const struct ge_trainers_facts *facts)
+{
+    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
+
+    while (status == GRADECHO_OK && t->sample.step < facts->from) {
+        ge_consumer_release(t->consumer);
+        t->discarded++;
+        status = ge_consumer_peek(t->consumer, &t->sample);
+    }
+    return status;
+}
+
 /* Its segment lies, or it died: its samples are used up. */
 static enum ge_sight lose(const struct ge_trainer *t,
                           const struct ge_trainers_facts *facts,
@@ -46,11 +59,11 @@ enum ge_sight ge_trainer_look(struct ge_trainer *t,
                               double patience)
 {
     const int before = ge_message_capture(1);
-    gradecho_status status = ge_consumer_peek(t->consumer, &t->sample);
+    gradecho_status status = peek(t, facts);
 
     if (status == GRADECHO_AGAIN && patience > 0.0) {
         ge_consumer_wait(t->consumer, patience);
-        status = ge_consumer_peek(t->consumer, &t->sample);
+        status = peek(t, facts);
     }
     ge_message_capture(before);
     if (status == GRADECHO_OK) {

@@ -89,7 +89,7 @@ def test_a_slurm_job_trains_and_logs_and_goes_on(
     session = f"slurm-{job['SLURM_JOB_ID']}"
     for restarts in (0, 1):  # the second time it was queued again
         done = submit(
-            "slurm.sbatch", "srun", *training(80),
+            "slurm.sbatch", "srun", *training(800),
             env=job | {"GRADECHO_PARAMETERS": "1M"},
         )
         assert done.returncode == 0, done.stderr
@@ -125,7 +125,7 @@ def test_a_slurm_job_ends_as_its_training_does(
 
 
 def test_a_pbs_job_trains_and_logs(job: dict[str, str], tmp_path: Path) -> None:
-    train = "mpirun -n 2 -x GRADECHO_SESSION --bind-to none " + " ".join(training(80))
+    train = "mpirun -n 2 -x GRADECHO_SESSION --bind-to none " + " ".join(training(800))
     done = submit(
         "pbs.sh", env=job | {"TRAIN": train, "GRADECHO_PARAMETERS": "1M"}
     )

@@ -13,8 +13,6 @@ import pytest
 from conftest import TREE, Log, program, read_log, run
 
 RANKS, STEPS, BATCH = 4, 200, 64
-# Every step, of 3 ms each, would leave it to chance how often the ranks' two
-# slots hold the same one: sometimes a single sample in the whole run.
 EVERY = 5
 TRAINER = ["--steps", str(STEPS), "--batch", str(BATCH), "--report", "1"]
 

@@ -21,6 +21,8 @@
 
 enum { TRAINERS = 3, SLOTS = 2, STEPS_MAX = 32, WHY_MAX = 160 };
 
+enum { FOREVER = 200 }; /* later than any step */
+
 enum life { LIVE, CLOSED, DEAD };
 
 /* How far a monitor is with one trainer in the look that it takes now. */
@@ -57,7 +59,7 @@ struct monitor {
 struct state {
     struct trainer trainer[TRAINERS];
     struct monitor monitor[TRAINERS];
-    uint8_t step;                    /* of the verdict that is acted on */
+    uint8_t step;                    /* of the verdict acted on, FOREVER */
     uint8_t last;                    /* 1 + step last measured by this job */
     uint8_t jobs;                    /* monitor jobs started so far */
     uint8_t deaths, restarts, skips; /* so many are left */

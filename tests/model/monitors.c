@@ -227,6 +227,8 @@ bool merge(struct model *model, struct state *s)
             model->protocol.decides_alone ? &ballot[m] : &merged, &verdict[m]);
         meeting = meeting_of(model, s);
         model->protocol.meet(&meeting, &verdict[m]);
+        if (verdict[m].step > FOREVER)
+            verdict[m].step = FOREVER;
         if (verdict[m].action != verdict[0].action ||
             verdict[m].step != verdict[0].step)
             return BROKEN(model, "monitors 0 and %d do not do the same", m);

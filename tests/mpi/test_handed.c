@@ -124,6 +124,12 @@ static gradecho_status read_mean(struct ge_source *source, size_t layer,
     return GRADECHO_OK;
 }
 
+static void release(struct ge_source *source, int64_t step)
+{
+    (void)source;
+    (void)step;
+}
+
 static void nothing(struct ge_source *source)
 {
     (void)source;
@@ -135,7 +141,7 @@ static const struct ge_source_ops ops = {.describe = describe,
                                          .direct = direct,
                                          .read = read_entries,
                                          .read_mean = read_mean,
-                                         .release = nothing,
+                                         .release = release,
                                          .close = nothing};
 
 /* One sample of layers of `side` x `side`. \return bytes that this rank sent
