@@ -254,8 +254,7 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
                       "cancelled",
                       (long long)step, (long long)handle->step);
     /* Acquire: pairs with the release in ge_consumer_enable(); who sees
-     * attached sees the sample_every and tail that go with it. sample_from is
-     * relaxed: who sees it late hands over a sample that nobody looks at. */
+     * attached sees the sample_every and tail that go with it. */
     if (atomic_load_explicit(&handle->shared->attached, memory_order_acquire) ==
         0)
         return GRADECHO_NOT_WANTED;
@@ -270,6 +269,7 @@ gradecho_status gradecho_begin(gradecho *handle, int64_t step)
     /* Acquire: pairs with the release in ge_consumer_release(); the monitor's
      * last read of the slot happens before we write to it. */
     tail = atomic_load_explicit(&handle->shared->tail, memory_order_acquire);
+    /* Relaxed: who sees it late hands over a sample that nobody measures. */
     from = atomic_load_explicit(&handle->shared->sample_from,
                                 memory_order_relaxed);
     if ((uint64_t)step < from) {

@@ -280,7 +280,7 @@ static void release(struct ge_source *source, int64_t step)
 
     for (size_t i = 0; i < s->trainers; i++)
         ge_trainer_give_back(&s->trainer[i]);
-    s->common.from = step + 1;
+    s->common.from = step < INT64_MAX ? step + 1 : step;
 }
 
 static void close_segments(struct ge_source *source)
